@@ -1,0 +1,33 @@
+"""One flag that stops work on the engine thread, readable by Python and by llama.cpp at once."""
+
+from __future__ import annotations
+
+import ctypes
+
+
+class CancelFlag:
+    """Set from any thread; seen per token by the engine and per graph node by llama.cpp.
+
+    The state is a C string of length 0 or 1, so that libc's `strlen` can serve as llama.cpp's abort callback: a Python
+    callback would take the GIL for every node of the graph.
+    """
+
+    def __init__(self) -> None:
+        self._state = ctypes.create_string_buffer(2)
+
+    @property
+    def address(self) -> int:
+        """Where the C string lies; valid as long as this object lives."""
+        return ctypes.addressof(self._state)
+
+    def set(self) -> None:
+        """Ask for the work to stop."""
+        self._state[0] = b"\x01"
+
+    def clear(self) -> None:
+        """Forget an earlier `set`."""
+        self._state[0] = b"\x00"
+
+    def is_set(self) -> bool:
+        """Whether the work should stop."""
+        return self._state[0] != b"\x00"

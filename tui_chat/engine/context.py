@@ -1,0 +1,110 @@
+"""The KV cache as a list of token ids: what was evaluated, what can be kept, where to go back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.llama import NativeContext
+from tui_chat.errors import CancelledError, PromptTooLongError
+
+
+class Context:
+    """Tokens in llama.cpp's cache, and the only way to add to them or drop some.
+
+    Args:
+        native: A fresh context; owned by the caller.
+    """
+
+    def __init__(self, native: NativeContext) -> None:
+        self._native = native
+        self._ids: list[int] = []
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The tokens in the cache, in order."""
+        return self._ids
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens the cache holds."""
+        return self._native.n_ctx
+
+    def common_prefix(self, ids: Sequence[int]) -> int:
+        """How many tokens `ids` and the cache have in common from the start."""
+        n = min(len(ids), len(self._ids))
+        if self._ids[:n] == list(ids[:n]):
+            return n
+        return next(i for i in range(n) if self._ids[i] != ids[i])
+
+    def rewind(self, position: int) -> None:
+        """Drop everything from `position` on.
+
+        Models whose state cannot be cut (recurrent ones) lose all of it; `ids` says what is left.
+        """
+        if position >= len(self._ids):
+            return
+        if position > 0 and self._native.forget_from(position):
+            del self._ids[position:]
+        else:
+            self._native.forget_all()
+            self._ids.clear()
+
+    def prefill(self, ids: Sequence[int], cancel: CancelFlag | None = None) -> Iterator[int]:
+        """Make the cache hold exactly `ids`, keeping the prefix it has; logits of the last one are then ready.
+
+        Args:
+            ids: The whole prompt.
+            cancel: Stops it, within a batch too.
+
+        Yields:
+            How many of `ids` are in the cache: first the reused ones, then after every chunk.
+
+        Raises:
+            PromptTooLongError: No place would be left for one more token.
+            CancelledError: `cancel` was set; whole chunks evaluated until then stay in the cache.
+        """
+        if not ids:
+            raise ValueError("nothing to evaluate")
+        if len(ids) >= self.n_ctx:
+            raise PromptTooLongError(len(ids), self.n_ctx)
+        # The last token is evaluated again even if it is cached: its logits are gone.
+        self.rewind(min(self.common_prefix(ids), len(ids) - 1))
+        self._native.abort_with(cancel)
+        yield len(self._ids)
+        while len(self._ids) < len(ids):
+            done = len(self._ids)
+            chunk = ids[done : done + self._native.n_batch]
+            if cancel is not None and cancel.is_set():
+                raise CancelledError("the prompt was stopped while it was read")
+            if not self._extend(chunk, logits=done + len(chunk) == len(ids)):
+                raise CancelledError("the prompt was stopped while it was read")
+            yield len(self._ids)
+
+    def append(self, token: int) -> bool:
+        """Evaluate one more token; False when the abort flag stopped it.
+
+        Raises:
+            DecodeError: llama.cpp failed, or the context is full.
+        """
+        return self._extend((token,), logits=True)
+
+    def logits(self) -> NDArray[np.float32]:
+        """(n_vocab,) float32 after the last token; a view that lives until the next evaluation."""
+        return self._native.logits()
+
+    def _extend(self, chunk: Sequence[int], *, logits: bool) -> bool:
+        position = len(self._ids)
+        try:
+            done = self._native.decode(chunk, position, logits=logits)
+        except BaseException:
+            self._native.forget_from(position)
+            raise
+        if done:
+            self._ids.extend(chunk)
+        else:
+            self._native.forget_from(position)
+        return done

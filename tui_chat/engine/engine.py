@@ -1,0 +1,191 @@
+"""A loaded model and its context, used from one thread: prompts in, tokens with their figures out."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.context import Context
+from tui_chat.engine.generation import Generation, LiveParams
+from tui_chat.models.gguf import validate
+from tui_chat.engine.llama import NativeContext, NativeModel, Vocabulary, physical_cores
+from tui_chat.engine.types import EngineEvent, GenerationRequest, LoadOptions, ModelInfo
+from tui_chat.errors import ModelLoadError
+
+log = logging.getLogger(__name__)
+
+_DEFAULT_N_CTX = 4096
+_ONE_THREAD_BELOW_BYTES = 32 << 20
+"""A model this small finishes a step before a second thread has joined in; beside a busy core it even loses by it."""
+
+
+class Engine:
+    """Everything one thread does with a model: tokenize, evaluate, generate.
+
+    Make it with `Engine.load`; it is a context manager. It must be used and closed on the thread that loaded it.
+    """
+
+    def __init__(self, model: NativeModel, native: NativeContext, info: ModelInfo) -> None:
+        self._model = model
+        self._native = native
+        self.info = info
+        self.vocab: Vocabulary = model.vocab
+        self.context = Context(native)
+
+    @classmethod
+    def load(cls, path: Path, options: LoadOptions, *, on_progress: Callable[[float], bool] | None = None) -> Engine:
+        """Validate and load a GGUF file and make a context for it.
+
+        Args:
+            path: The file.
+            options: How to load it.
+            on_progress: Called with the share read, 0 to 1; returns False to give up.
+
+        Raises:
+            ModelNotFoundError: There is no such file.
+            ModelFileError: The file is not a whole GGUF model.
+            ModelLoadError: llama.cpp refused it, or it lacks the token `options.eos_token`.
+            CancelledError: `on_progress` returned False.
+        """
+        start = time.perf_counter()
+        validate(path)
+        model = NativeModel(path, options, on_progress)
+        try:
+            eog_ids = set(model.vocab.eog_ids)
+            if options.eos_token is not None:
+                eog_ids.add(_required_token(model.vocab, options.eos_token, path))
+            dimensions = model.dimensions()
+            n_ctx = options.n_ctx or min(dimensions["n_ctx_train"], _DEFAULT_N_CTX)
+            n_threads = options.n_threads or (1 if model.size_bytes < _ONE_THREAD_BELOW_BYTES else physical_cores())
+            native = NativeContext(model, options, n_ctx=n_ctx, n_threads=n_threads)
+        except BaseException:
+            model.close()
+            raise
+        info = _describe(path, model, native, options, n_threads, frozenset(eog_ids), time.perf_counter() - start)
+        return cls(model, native, info)
+
+    def close(self) -> None:
+        """Free the context and the weights."""
+        self._native.close()
+        self._model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def generate(
+        self,
+        request: GenerationRequest,
+        *,
+        request_id: int = 0,
+        live: LiveParams | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> Iterator[EngineEvent]:
+        """Continue a prompt.
+
+        Args:
+            request: What to continue, how, and when to stop.
+            request_id: Stands in every event.
+            live: Settings that may change while it runs; they take effect at the next token.
+            cancel: Ends the answer as `FinishReason.CANCELLED`.
+
+        Yields:
+            `GenerationStarted`, `PrefillProgressed`…, `TokensGenerated`… (at most 30 a second), `GenerationFinished`.
+
+        Raises:
+            PromptTooLongError: The prompt does not fit.
+            EngineError: llama.cpp failed.
+            SamplingError: The settings leave no token to choose.
+        """
+        generation = Generation(self.context, self.vocab, self.info, request, request_id, live, cancel or CancelFlag())
+        return generation.run(launch_first=self._native.on_gpu)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Raw logits after the last of `ids`: (n_vocab,) float32, a copy."""
+        for _ in self.context.prefill(ids):
+            pass
+        return self.context.logits().copy()
+
+
+def _required_token(vocab: Vocabulary, text: str, path: Path) -> int:
+    token = vocab.find(text)
+    if token is None:
+        raise ModelLoadError(
+            f"{path}: the vocabulary has no token {text!r}, so answers would not end there: correct tokenizer.eos_token"
+        )
+    return token
+
+
+def _describe(
+    path: Path,
+    model: NativeModel,
+    native: NativeContext,
+    options: LoadOptions,
+    n_threads: int,
+    eog_ids: frozenset[int],
+    load_s: float,
+) -> ModelInfo:
+    vocab = model.vocab
+    metadata = model.metadata()
+    offloaded, devices = _placement(model.load_log)
+    return ModelInfo(
+        path=path,
+        name=metadata.get("general.name") or path.stem,
+        architecture=metadata.get("general.architecture", "?"),
+        description=model.description(),
+        n_params=model.n_params,
+        size_bytes=model.size_bytes,
+        n_vocab=vocab.n_vocab,
+        **model.dimensions(),
+        n_ctx=native.n_ctx,
+        n_batch=native.n_batch,
+        n_threads=n_threads,
+        n_gpu_layers=offloaded,
+        devices=devices,
+        flash_attn=_flash_attn(native.load_log, options.flash_attn),
+        type_k=options.type_k,
+        type_v=options.type_v,
+        bos_id=vocab.bos_id,
+        eos_id=vocab.eos_id,
+        bos_token=_text(vocab, vocab.bos_id),
+        eos_token=_text(vocab, vocab.eos_id),
+        eog_ids=eog_ids,
+        chat_template=model.chat_template(),
+        metadata=metadata,
+        load_s=load_s,
+    )
+
+
+def _text(vocab: Vocabulary, token: int | None) -> str:
+    return "" if token is None else vocab.piece(token).decode("utf-8", "replace")
+
+
+def _placement(lines: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+    """Layers on a GPU and the devices that hold weights, as llama.cpp's load log tells."""
+    offloaded = 0
+    devices: list[str] = []
+    for line in lines:
+        if match := re.search(r"offloaded (\d+)/\d+ layers", line):
+            offloaded = int(match[1])
+        elif (match := re.search(r"load_tensors:\s+(\S+) model buffer size", line)) and match[1] not in devices:
+            devices.append(match[1])
+    gpus = tuple(name for name in devices if not name.startswith("CPU"))
+    return offloaded, gpus if offloaded and gpus else ("CPU",)
+
+
+def _flash_attn(lines: Sequence[str], wanted: str) -> str:
+    """Whether flash attention is in use, as llama.cpp's log tells when it chose itself."""
+    for line in lines:
+        if match := re.search(r"Flash Attention (?:was auto, set to )?(enabled|disabled)", line):
+            return "on" if match[1] == "enabled" else "off"
+    return wanted

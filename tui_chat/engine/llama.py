@@ -1,0 +1,515 @@
+"""llama.cpp, behind one door: the only file that imports llama_cpp.
+
+Every native object here is owned by a Python object with `close()`; codes become our errors; llama.cpp's log goes to the
+logger `tui_chat.llama`. Short calls are bound through `PyDLL`, which keeps the GIL: giving it up and taking it back for
+a call of a microsecond can cost 5 ms beside a busy screen thread. Calls that compute or wait give it up.
+
+The low-level signatures move between 0.3.x releases of llama-cpp-python; a test calls each binding once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as lc
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.types import LoadOptions
+from tui_chat.errors import CancelledError, DecodeError, ModelLoadError
+
+log = logging.getLogger("tui_chat.llama")
+
+_LIB_DIR = Path(lc._lib._name).parent
+_short = ctypes.PyDLL(lc._lib._name)
+_ggml = ctypes.CDLL(str(next(_LIB_DIR.glob("*ggml.*"))))
+
+_KV_TYPES = {"f32": 0, "f16": 1, "q8_0": 8}
+_FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+_LOG_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
+"""ggml_log_level; 5 continues the line before."""
+
+CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""Layout of `llama_token_data`."""
+
+
+def _bind(name: str, argtypes: list[Any], restype: Any) -> Any:
+    function = getattr(_short, name)
+    function.argtypes, function.restype = argtypes, restype
+    return function
+
+
+_p = ctypes.c_void_p
+_sampler_apply = _bind("llama_sampler_apply", [_p, ctypes.POINTER(lc.llama_token_data_array)], None)
+_sampler_accept = _bind("llama_sampler_accept", [_p, ctypes.c_int32], None)
+_get_logits_ith = _bind("llama_get_logits_ith", [_p, ctypes.c_int32], _p)
+_token_to_piece = _bind(
+    "llama_token_to_piece", [_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool], ctypes.c_int32
+)
+_token_attr = _bind("llama_vocab_get_attr", [_p, ctypes.c_int32], ctypes.c_int)
+_is_eog = _bind("llama_vocab_is_eog", [_p, ctypes.c_int32], ctypes.c_bool)
+
+_strlen = ctypes.cast(ctypes.CDLL(None if os.name != "nt" else "msvcrt").strlen, lc.ggml_abort_callback)
+"""Serves as abort callback on a `CancelFlag`: non-zero as soon as the flag's C string is not empty."""
+
+
+class _LogSink:
+    """Gathers llama.cpp's log pieces into lines, and keeps those since the last load began."""
+
+    def __init__(self) -> None:
+        self._partial = ""
+        self._level = logging.INFO
+        self.lines: list[str] = []
+        self.callback = lc.llama_log_callback(self._receive)
+
+    def _receive(self, level: int, text: bytes, _user_data: object) -> None:
+        self._level = _LOG_LEVELS.get(level, self._level)
+        if self._level == logging.DEBUG and not log.isEnabledFor(logging.DEBUG):
+            return
+        self._partial += text.decode("utf-8", "replace")
+        *whole, self._partial = self._partial.split("\n")
+        for line in whole:
+            log.log(self._level, "%s", line)
+            if self._level > logging.DEBUG:
+                self.lines.append(line)
+
+
+_sink = _LogSink()
+_backend_ready = False
+
+
+def _start_backend() -> None:
+    global _backend_ready
+    if not _backend_ready:
+        lc.llama_log_set(_sink.callback, ctypes.c_void_p(0))
+        lc.llama_backend_init()
+        _backend_ready = True
+
+
+def physical_cores() -> int:
+    """Cores this process may use, counting hyper-threads of one core once."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in allowed:
+        try:
+            siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            return len(allowed)
+    return max(1, len(siblings))
+
+
+def system_facts() -> dict[str, object]:
+    """What this build of llama.cpp is and which devices it sees."""
+    import llama_cpp
+
+    _start_backend()
+    for name, restype in (("get", _p), ("name", ctypes.c_char_p), ("description", ctypes.c_char_p), ("type", ctypes.c_int)):
+        getattr(_ggml, f"ggml_backend_dev_{name}").restype = restype
+    _ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    devices = []
+    for index in range(_ggml.ggml_backend_dev_count()):
+        device = ctypes.c_void_p(_ggml.ggml_backend_dev_get(ctypes.c_size_t(index)))
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        _ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        devices.append(
+            {
+                "name": _ggml.ggml_backend_dev_name(device).decode(),
+                "description": _ggml.ggml_backend_dev_description(device).decode(),
+                "type": {0: "CPU", 1: "GPU", 2: "iGPU", 3: "accelerator"}.get(_ggml.ggml_backend_dev_type(device), "other"),
+                "memory_total": total.value,
+                "memory_free": free.value,
+            }
+        )
+    return {
+        "llama_cpp_python": llama_cpp.__version__,
+        "library": str(_LIB_DIR),
+        "supports_gpu_offload": bool(lc.llama_supports_gpu_offload()),
+        "devices": devices,
+        "system_info": lc.llama_print_system_info().decode().strip(),
+    }
+
+
+class Vocabulary:
+    """The tokens of a model: text to ids and back. Valid while its model is open."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self.n_vocab: int = lc.llama_vocab_n_tokens(handle)
+        self.bos_id = self._special(lc.llama_vocab_bos)
+        self.eos_id = self._special(lc.llama_vocab_eos)
+        self.add_bos: bool = bool(lc.llama_vocab_get_add_bos(handle))
+        self.eog_ids: frozenset[int] = frozenset(i for i in range(self.n_vocab) if _is_eog(handle, i))
+        self._buffer = ctypes.create_string_buffer(256)
+        self._pieces: dict[int, bytes] = {}
+
+    def _special(self, getter: Callable[[Any], int]) -> int | None:
+        token = getter(self._handle)
+        return token if token >= 0 else None
+
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]:
+        """Token ids of `text`.
+
+        Args:
+            text: Any text; lone surrogates become U+FFFD.
+            add_special: Add BOS and EOS as the model's vocabulary asks.
+            parse_special: Read the texts of control tokens as those tokens.
+        """
+        raw = text.encode("utf-8", "replace")
+        capacity = len(raw) + 16
+        for _ in range(2):
+            ids = (ctypes.c_int32 * capacity)()
+            n = lc.llama_tokenize(self._handle, raw, len(raw), ids, capacity, add_special, parse_special)
+            if n >= 0:
+                return list(ids[:n])
+            capacity = -n
+        raise DecodeError("llama.cpp could not tokenize the text")
+
+    def piece(self, token: int) -> bytes:
+        """The token's own bytes; a control token gives its text.
+
+        Raises:
+            IndexError: The vocabulary has no such token.
+        """
+        found = self._pieces.get(token)
+        if found is None:
+            if not 0 <= token < self.n_vocab:
+                raise IndexError(f"token {token} is outside the vocabulary of {self.n_vocab}")
+            n = _token_to_piece(self._handle, token, self._buffer, len(self._buffer), 0, True)
+            if n < 0:
+                self._buffer = ctypes.create_string_buffer(-n)
+                n = _token_to_piece(self._handle, token, self._buffer, -n, 0, True)
+            found = self._pieces[token] = self._buffer.raw[:n]
+        return found
+
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of every token, by id; some 0.3 s for 150,000 tokens."""
+        return tuple(self.piece(token) for token in range(self.n_vocab))
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token steers the model and is not text for people."""
+        return bool(_token_attr(self._handle, token) & lc.LLAMA_TOKEN_ATTR_CONTROL)
+
+    def is_special(self, token: int) -> bool:
+        """Whether the token is a control token or one the model's makers added whole."""
+        return bool(_token_attr(self._handle, token) & (lc.LLAMA_TOKEN_ATTR_CONTROL | lc.LLAMA_TOKEN_ATTR_USER_DEFINED))
+
+    def find(self, text: str) -> int | None:
+        """The token whose text is exactly `text`, if there is one."""
+        ids = self.tokenize(text, parse_special=True)
+        if len(ids) == 1 and self.piece(ids[0]) == text.encode():
+            return ids[0]
+        # A sentence-piece vocabulary may put a space in front, so a token can exist that the tokenizer does not give.
+        wanted = text.encode()
+        return next((token for token in range(self.n_vocab) if self.piece(token) == wanted), None)
+
+    def detokenize(self, ids: Sequence[int]) -> bytes:
+        """Text for people: the pieces joined, control tokens left out."""
+        return b"".join(self.piece(token) for token in ids if not self.is_control(token))
+
+
+class NativeModel:
+    """Loaded weights.
+
+    Args:
+        path: A GGUF file that was validated: llama.cpp ends the process on some malformed ones.
+        options: How to load it.
+        on_progress: Called with the share read, 0 to 1; returns False to give up.
+
+    Raises:
+        CancelledError: `on_progress` returned False.
+        ModelLoadError: llama.cpp refused the file; the message holds the reason it logged.
+    """
+
+    def __init__(self, path: Path, options: LoadOptions, on_progress: Callable[[float], bool] | None = None) -> None:
+        _start_backend()
+        _sink.lines.clear()
+        given_up = False
+
+        def progress(fraction: float, _user_data: object) -> bool:
+            nonlocal given_up
+            given_up = on_progress is not None and not on_progress(fraction)
+            return not given_up
+
+        callback = lc.llama_progress_callback(progress)
+        params = lc.llama_model_default_params()
+        params.n_gpu_layers = options.n_gpu_layers
+        params.load_mode = 2 * options.use_mlock + options.use_mmap
+        params.progress_callback = callback
+        self.handle: Any = lc.llama_model_load_from_file(os.fsencode(path), params)
+        self.load_log = tuple(_sink.lines)
+        if not self.handle:
+            if given_up:
+                raise CancelledError(f"loading {path.name} was stopped")
+            raise ModelLoadError(f"{path}: llama.cpp cannot load this model: {_reason(self.load_log)}")
+        self.vocab = Vocabulary(lc.llama_model_get_vocab(self.handle))
+
+    def close(self) -> None:
+        """Free the weights. The vocabulary must not be used any more."""
+        if self.handle:
+            lc.llama_model_free(self.handle)
+            self.handle = None
+
+    def text(self, key: str) -> str | None:
+        """A scalar metadata value as text, or None."""
+        buffer = ctypes.create_string_buffer(1 << 16)
+        n = lc.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        if n >= len(buffer):
+            buffer = ctypes.create_string_buffer(n + 1)
+            n = lc.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if n >= 0 else None
+
+    def metadata(self) -> Mapping[str, str]:
+        """All scalar metadata as text."""
+        buffer = ctypes.create_string_buffer(1024)
+        keys = []
+        for index in range(lc.llama_model_meta_count(self.handle)):
+            if lc.llama_model_meta_key_by_index(self.handle, index, buffer, len(buffer)) >= 0:
+                keys.append(buffer.value.decode("utf-8", "replace"))
+        return {key: self.text(key) or "" for key in keys}
+
+    def chat_template(self) -> str | None:
+        """The default chat template in the file, if any."""
+        template = lc.llama_model_chat_template(self.handle, None)
+        return template.decode("utf-8", "replace") if template else None
+
+    def description(self) -> str:
+        """Architecture, size and quantisation in a few words."""
+        buffer = ctypes.create_string_buffer(256)
+        lc.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all tensors."""
+        return int(lc.llama_model_size(self.handle))
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights."""
+        return int(lc.llama_model_n_params(self.handle))
+
+    def dimensions(self) -> dict[str, int]:
+        """`n_ctx_train`, `n_embd`, `n_layer`, `n_head`, `n_head_kv`."""
+        return {
+            "n_ctx_train": lc.llama_model_n_ctx_train(self.handle),
+            "n_embd": lc.llama_model_n_embd(self.handle),
+            "n_layer": lc.llama_model_n_layer(self.handle),
+            "n_head": lc.llama_model_n_head(self.handle),
+            "n_head_kv": lc.llama_model_n_head_kv(self.handle),
+        }
+
+
+def _reason(lines: Sequence[str]) -> str:
+    """The line of a load log that says what went wrong."""
+    errors = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
+    # The first names the cause; later ones only repeat that loading failed.
+    return errors[0].split(": ", 1)[-1].strip() if errors else "no reason given (out of memory?)"
+
+
+class NativeContext:
+    """The KV cache and compute buffers of one sequence on a model.
+
+    Raises:
+        ModelLoadError: llama.cpp could not make it, mostly for want of memory.
+    """
+
+    def __init__(self, model: NativeModel, options: LoadOptions, *, n_ctx: int, n_threads: int) -> None:
+        _sink.lines.clear()
+        params = lc.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = params.n_ubatch = min(options.n_batch, n_ctx)
+        params.n_threads = params.n_threads_batch = n_threads
+        params.flash_attn_type = _FLASH_ATTN[options.flash_attn]
+        params.type_k, params.type_v = _KV_TYPES[options.type_k], _KV_TYPES[options.type_v]
+        params.no_perf = True
+        self.handle: Any = lc.llama_init_from_model(model.handle, params)
+        self.load_log = tuple(_sink.lines)
+        if not self.handle:
+            raise ModelLoadError(f"llama.cpp cannot make a context of {n_ctx} tokens: {_reason(self.load_log)}; lower n_ctx")
+        self._memory = lc.llama_get_memory(self.handle)
+        self._n_vocab = model.vocab.n_vocab
+        self.n_ctx: int = lc.llama_n_ctx(self.handle)
+        self.n_batch: int = lc.llama_n_batch(self.handle)
+        self.on_gpu = any("offloaded" in line and "offloaded 0/" not in line for line in model.load_log)
+        n = self.n_batch
+        self._token, self._pos = np.zeros(n, np.int32), np.zeros(n, np.int32)
+        self._n_seq, self._logits = np.ones(n, np.int32), np.zeros(n, np.int8)
+        self._seq = np.zeros(1, np.int32)
+        self._seq_ptrs = np.full(n, self._seq.ctypes.data, np.uintp)
+        self._batch = lc.llama_batch(
+            0,
+            self._token.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            None,
+            self._pos.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            self._n_seq.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            self._seq_ptrs.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            self._logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def close(self) -> None:
+        """Free the cache."""
+        if self.handle:
+            lc.llama_free(self.handle)
+            self.handle = None
+
+    def abort_with(self, flag: CancelFlag | None) -> None:
+        """Let `flag` stop a batch under way. The flag must outlive its use here."""
+        address = ctypes.c_void_p(flag.address if flag else None)
+        lc.llama_set_abort_callback(self.handle, _strlen if flag else lc.ggml_abort_callback(), address)
+
+    def decode(self, ids: Sequence[int], position: int, *, logits: bool) -> bool:
+        """Evaluate at most `n_batch` tokens from `position` on.
+
+        Args:
+            ids: The tokens.
+            position: Place of the first one in the sequence.
+            logits: Whether the last token's logits are wanted.
+
+        Returns:
+            False when it was stopped by the abort flag; the batch is then not in the cache.
+
+        Raises:
+            DecodeError: llama.cpp failed.
+        """
+        n = len(ids)
+        self._token[:n] = ids
+        self._pos[:n] = np.arange(position, position + n)
+        self._logits[:n] = 0
+        self._logits[n - 1] = logits
+        self._batch.n_tokens = n
+        status = lc.llama_decode(self.handle, self._batch)
+        if status == 2:
+            return False
+        if status != 0:
+            reason = {1: "no free place in the KV cache", -1: "invalid batch"}.get(status, "backend failure")
+            raise DecodeError(f"llama.cpp could not evaluate {n} tokens at position {position}: {reason} (code {status})")
+        return True
+
+    def logits(self) -> NDArray[np.float32]:
+        """Logits after the last token evaluated with `logits=True`: (n_vocab,) float32, a view until the next decode."""
+        if self.on_gpu:
+            lc.llama_synchronize(self.handle)  # waits without the GIL
+        address = _get_logits_ith(self.handle, -1)
+        if not address:
+            raise DecodeError("llama.cpp has no logits: the last batch asked for none")
+        return np.frombuffer((ctypes.c_float * self._n_vocab).from_address(address), np.float32)
+
+    def forget_from(self, position: int) -> bool:
+        """Drop the cache from `position` on; False where the architecture cannot drop a part (recurrent models)."""
+        return bool(lc.llama_memory_seq_rm(self._memory, 0, position, -1))
+
+    def forget_all(self) -> None:
+        """Empty the cache."""
+        lc.llama_memory_clear(self._memory, False)
+
+
+class CandidateArray:
+    """The tokens still in the running, as llama.cpp's samplers see them.
+
+    Args:
+        capacity: Most candidates it will ever hold.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._storage = np.zeros(capacity, CANDIDATE)
+        self._base = ctypes.cast(self._storage.ctypes.data, lc.llama_token_data_p)
+        self._struct = lc.llama_token_data_array(self._base, 0, -1, False)
+        self._ref = ctypes.byref(self._struct)
+
+    def fill(self, ids: NDArray[np.integer[Any]], logits: NDArray[np.float32]) -> None:
+        """Start anew with these candidates."""
+        n = len(ids)
+        view = self._storage[:n]
+        view["id"], view["logit"], view["p"] = ids, logits, 0
+        self._struct.data, self._struct.size = self._base, n
+        self._struct.selected, self._struct.sorted = -1, False
+
+    def apply(self, sampler: NativeSampler) -> None:
+        """Run one native stage on the candidates."""
+        _sampler_apply(sampler.handle, self._ref)
+
+    def __len__(self) -> int:
+        return int(self._struct.size)
+
+    def view(self) -> NDArray[np.void]:
+        """The candidates as they stand: (n,) of `CANDIDATE`; read it before the next stage."""
+        # XTC moves the pointer, so the struct is asked and not our own storage.
+        address = ctypes.addressof(self._struct.data.contents)
+        offset = (address - self._storage.ctypes.data) // CANDIDATE.itemsize
+        return self._storage[offset : offset + self._struct.size]
+
+
+class NativeSampler:
+    """One of llama.cpp's samplers. Make it with the class methods."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = ctypes.cast(handle, ctypes.c_void_p)
+
+    def close(self) -> None:
+        """Free it."""
+        if self.handle:
+            lc.llama_sampler_free(ctypes.cast(self.handle, lc.llama_sampler_p_ctypes))
+            self.handle = ctypes.c_void_p(None)
+
+    def accept(self, token: int) -> None:
+        """Tell it that `token` was chosen (penalties and DRY keep a history)."""
+        _sampler_accept(self.handle, token)
+
+    @classmethod
+    def top_k(cls, k: int) -> NativeSampler:
+        """Keep the k best."""
+        return cls(lc.llama_sampler_init_top_k(k))
+
+    @classmethod
+    def top_p(cls, p: float) -> NativeSampler:
+        """Nucleus sampling."""
+        return cls(lc.llama_sampler_init_top_p(p, 1))
+
+    @classmethod
+    def min_p(cls, p: float) -> NativeSampler:
+        """Keep what has at least this share of the best probability."""
+        return cls(lc.llama_sampler_init_min_p(p, 1))
+
+    @classmethod
+    def typical(cls, p: float) -> NativeSampler:
+        """Locally typical sampling."""
+        return cls(lc.llama_sampler_init_typical(p, 1))
+
+    @classmethod
+    def top_n_sigma(cls, n: float) -> NativeSampler:
+        """Keep logits within n standard deviations of the best."""
+        return cls(lc.llama_sampler_init_top_n_sigma(n))
+
+    @classmethod
+    def xtc(cls, threshold: float) -> NativeSampler:
+        """Exclude top choices, always: whether it acts at a token is drawn by the caller."""
+        return cls(lc.llama_sampler_init_xtc(1.0, threshold, 1, 0))
+
+    @classmethod
+    def temperature(cls, t: float) -> NativeSampler:
+        """Divide the logits by t; 0 leaves only the best finite."""
+        return cls(lc.llama_sampler_init_temp(t))
+
+    @classmethod
+    def penalties(cls, n_vocab: int, last_n: int, repeat: float, frequency: float, presence: float) -> NativeSampler:
+        """Repeat, frequency and presence penalties over the last n accepted tokens."""
+        return cls(lc.llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence))
+
+    @classmethod
+    def dry(cls, multiplier: float, base: float, allowed_length: int, last_n: int) -> NativeSampler:
+        """DRY without sequence breakers, so that no vocabulary is needed."""
+        return cls(lc.llama_sampler_init_dry(None, multiplier, base, allowed_length, last_n, None, 0))
+
+    @classmethod
+    def logit_bias(cls, n_vocab: int, bias: Sequence[tuple[int, float]]) -> NativeSampler:
+        """Add to the logits of single tokens."""
+        array = (lc.llama_logit_bias * len(bias))(*[lc.llama_logit_bias(token, value) for token, value in bias])
+        return cls(lc.llama_sampler_init_logit_bias(n_vocab, len(bias), array))
+
+

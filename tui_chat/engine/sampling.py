@@ -1,0 +1,275 @@
+"""From logits to a token: llama.cpp's own samplers applied one at a time, and a draw of our own.
+
+The chain is llama.cpp's (`common_sampler_init`), stage by stage, so that after each one the survivors are known. Then
+
+    u = Philox4x64(key=seed, counter=position)       Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (2011)
+    token = first one whose cumulative probability, best first, exceeds u
+
+so the same seed, prefix and settings give the same token, however one got there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_chat.engine.llama import CandidateArray, NativeSampler
+from tui_chat.engine.selection import at_least
+from tui_chat.engine.types import Candidate, SamplingParams, StageTrace
+from tui_chat.errors import DecodeError, SamplingError
+
+_DRAW, _XTC = 0, 1
+_ELEMENTWISE = frozenset({"logit_bias", "penalties", "dry", "temperature"})
+"""Stages that treat each token by itself, so that top-k behind them may be anticipated."""
+_LEAVE_INFINITE = frozenset({"logit_bias", "top_n_sigma", "temperature"})
+"""Stages that remove a token by setting its logit to -inf instead of shrinking the array."""
+
+
+def uniform(seed: int, position: int, stream: int = _DRAW) -> float:
+    """The draw in [0, 1) for a place in the context.
+
+    Args:
+        seed: From 0 to 2**64 - 1.
+        position: Index of the token that is drawn.
+        stream: Independent sequences for independent decisions at one position.
+    """
+    return float(np.random.Generator(np.random.Philox(key=seed, counter=position + (stream << 64))).random())
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A chosen token, and what it was chosen from."""
+
+    id: int
+    u: float | None
+    """The draw; None when greedy."""
+    stages: tuple[StageTrace, ...]
+    ids: NDArray[np.int32]
+    """(n_survivors,) the tokens the draw was made from, best first."""
+    p: NDArray[np.float64]
+    """(n_survivors,) their probabilities; they sum to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    name: str
+    sampler: NativeSampler
+
+
+def penalty_window(last_n: int, n_ctx: int) -> int:
+    """llama.cpp takes -1 for none; here it means the whole context."""
+    return n_ctx if last_n < 0 else last_n
+
+
+def _make_logit_bias(p: SamplingParams, n_vocab: int, _n_ctx: int) -> NativeSampler | None:
+    if not p.logit_bias:
+        return None
+    # One entry a token: of two, the native sampler sees only the first once the array is no longer in id order.
+    bias: dict[int, float] = {}
+    for token, value in p.logit_bias:
+        bias[token] = bias.get(token, 0.0) + value
+    return NativeSampler.logit_bias(n_vocab, list(bias.items()))
+
+
+def _make_penalties(p: SamplingParams, n_vocab: int, n_ctx: int) -> NativeSampler | None:
+    window = penalty_window(p.repeat_last_n, n_ctx)
+    if window == 0 or (p.repeat_penalty == 1 and p.frequency_penalty == 0 and p.presence_penalty == 0):
+        return None
+    return NativeSampler.penalties(n_vocab, window, p.repeat_penalty, p.frequency_penalty, p.presence_penalty)
+
+
+def _make_dry(p: SamplingParams, _n_vocab: int, n_ctx: int) -> NativeSampler | None:
+    window = penalty_window(p.dry_penalty_last_n, n_ctx)
+    if window == 0 or p.dry_multiplier == 0 or p.dry_base < 1:
+        return None
+    return NativeSampler.dry(p.dry_multiplier, p.dry_base, p.dry_allowed_length, window)
+
+
+_MAKERS: dict[str, Callable[[SamplingParams, int, int], NativeSampler | None]] = {
+    "logit_bias": _make_logit_bias,
+    "penalties": _make_penalties,
+    "dry": _make_dry,
+    "top_n_sigma": lambda p, *_: NativeSampler.top_n_sigma(p.top_n_sigma) if p.top_n_sigma > 0 else None,
+    "top_k": lambda p, *_: NativeSampler.top_k(p.top_k) if p.top_k > 0 else None,
+    "typical": lambda p, *_: NativeSampler.typical(p.typical_p) if p.typical_p < 1 else None,
+    "top_p": lambda p, *_: NativeSampler.top_p(p.top_p) if p.top_p < 1 else None,
+    "min_p": lambda p, *_: NativeSampler.min_p(p.min_p) if p.min_p > 0 else None,
+    "xtc": lambda p, *_: (
+        NativeSampler.xtc(p.xtc_threshold) if p.xtc_probability > 0 and p.xtc_threshold <= 0.5 else None
+    ),
+    "temperature": lambda p, *_: NativeSampler.temperature(p.temperature) if p.temperature != 1 else None,
+}
+"""How each stage is made; None where its settings make it do nothing."""
+
+
+class Sampler:
+    """The chain of one set of settings, with the history its penalties need.
+
+    Args:
+        params: The settings.
+        n_vocab: Size of the vocabulary.
+        n_ctx: Size of the context; what "the whole context" means to penalties.
+        history: The tokens so far, oldest first.
+        always: Stages to apply and report even where their settings make them do nothing.
+    """
+
+    def __init__(
+        self, params: SamplingParams, n_vocab: int, n_ctx: int, history: Sequence[int] = (), always: Sequence[str] = ()
+    ) -> None:
+        self.params = params
+        self._n_vocab = n_vocab
+        self._candidates = CandidateArray(n_vocab)
+        outside = [token for token, _ in params.logit_bias if not 0 <= token < n_vocab]
+        if outside:
+            raise SamplingError(f"a logit bias names token {outside[0]}, but the vocabulary ends at {n_vocab - 1}")
+        self._stages: list[_Stage] = []
+        self._idle = frozenset(always)
+        for name in params.order:
+            sampler = _MAKERS[name](params, n_vocab, n_ctx)
+            if sampler is not None:
+                self._stages.append(_Stage(name, sampler))
+        self._reported = [name for name in params.order if name in self._idle or name in {s.name for s in self._stages}]
+        window = penalty_window(params.repeat_last_n, n_ctx)
+        self._windows = {"penalties": window, "dry": penalty_window(params.dry_penalty_last_n, n_ctx)}
+        self._history = list(history)
+        for stage in self._remembering():
+            for token in self._history[-self._windows[stage.name] :]:
+                stage.sampler.accept(token)
+        self._room = self._prefilter_room()
+
+    def close(self) -> None:
+        """Free the native samplers."""
+        for stage in self._stages:
+            stage.sampler.close()
+
+    def accept(self, token: int) -> None:
+        """Add a token to the history the penalties look at."""
+        self._history.append(token)
+        for stage in self._remembering():
+            stage.sampler.accept(token)
+
+    def choose(
+        self, logits: NDArray[np.float32], position: int, *, show: int = 0, prefilter: bool = True
+    ) -> Choice:
+        """Pick the token for `position`.
+
+        Args:
+            logits: (n_vocab,) float32, raw.
+            position: Index in the context of the token to pick.
+            show: How many candidates each stage reports, best first; -1 all.
+            prefilter: Allow the exact shortcut past the candidates that top-k would drop anyway.
+
+        Raises:
+            DecodeError: A logit is NaN or +inf.
+            SamplingError: No candidate is left.
+        """
+        best = float(logits.max())
+        if not np.isfinite(best):
+            if best == -np.inf:
+                raise SamplingError(f"no token can be chosen at position {position}: every logit is -inf")
+            raise DecodeError(f"the model gave {best} as a logit at position {position}: its weights or the build are broken")
+        infinite = bool(logits.min() == -np.inf)
+        hidden = self._fill(logits, prefilter, infinite)
+        stages = []
+        running = {stage.name: stage.sampler for stage in self._stages}
+        for name in self._reported:
+            if name == "top_k":
+                hidden = 0
+            sampler = running.get(name)
+            if sampler is not None and not (name == "xtc" and self._xtc_rests(position)):
+                self._candidates.apply(sampler)
+            infinite = infinite or name in _LEAVE_INFINITE
+            survivors = len(self._candidates)
+            shown: tuple[Candidate, ...] = ()
+            if show or infinite:
+                view = self._candidates.view()
+                survivors = int(np.count_nonzero(view["logit"] > -np.inf))
+                shown = _describe(view, show) if show else ()
+            stages.append(StageTrace(name, survivors + hidden, shown))
+        return self._draw(tuple(stages), position)
+
+    def _fill(self, logits: NDArray[np.float32], prefilter: bool, infinite: bool) -> int:
+        """Put the logits into the candidate array; returns how many finite ones were left out."""
+        if prefilter and self._room:
+            ids = at_least(logits, self._room + len(self._touched()))
+            if len(ids) * 2 < self._n_vocab:
+                touched = self._touched()
+                if touched:
+                    ids = np.union1d(ids, np.fromiter(touched, np.intp, len(touched)))
+                self._candidates.fill(ids, logits[ids])
+                if infinite:
+                    return int(np.count_nonzero(logits > -np.inf)) - int(np.count_nonzero(logits[ids] > -np.inf))
+                return self._n_vocab - len(ids)
+        self._candidates.fill(np.arange(self._n_vocab), logits)
+        return 0
+
+    def _prefilter_room(self) -> int:
+        """The k of a top-k that only elementwise stages precede, else 0.
+
+        Such stages keep the order of the tokens they do not single out, so what top-k keeps lies within the best
+        k + (tokens singled out) and those tokens themselves.
+        """
+        for stage in self._stages:
+            if stage.name == "top_k":
+                return self.params.top_k
+            if stage.name not in _ELEMENTWISE or (stage.name == "temperature" and self.params.temperature == 0):
+                return 0
+        return 0
+
+    def _touched(self) -> set[int]:
+        """Tokens that the stages ahead of top-k may single out."""
+        touched: set[int] = set()
+        for stage in self._stages:
+            if stage.name == "top_k":
+                break
+            if stage.name == "logit_bias":
+                touched.update(token for token, _ in self.params.logit_bias)
+            elif stage.name in self._windows:
+                touched.update(self._history[-self._windows[stage.name] :])
+        return touched
+
+    def _remembering(self) -> list[_Stage]:
+        return [stage for stage in self._stages if stage.name in self._windows]
+
+    def _xtc_rests(self, position: int) -> bool:
+        return uniform(self.params.seed, position, _XTC) >= self.params.xtc_probability
+
+    def _draw(self, stages: tuple[StageTrace, ...], position: int) -> Choice:
+        ids, logits = _sorted(self._candidates.view())
+        if not len(ids):
+            raise SamplingError(f"no token can be chosen at position {position}: every candidate is banned")
+        if self.params.temperature == 0 and "temperature" in self.params.order:
+            return Choice(int(ids[0]), None, stages, ids[:1], np.ones(1))
+        p = softmax(logits)
+        u = uniform(self.params.seed, position)
+        picked = min(int(np.searchsorted(np.cumsum(p), u, side="right")), len(ids) - 1)
+        return Choice(int(ids[picked]), u, stages, ids, p)
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities of (n,) logits, in float64.
+
+    Args:
+        logits: In nats; at least one finite.
+    """
+    e = np.exp(logits.astype(np.float64) - float(logits.max()))
+    return np.asarray(e / e.sum())
+
+
+def _sorted(view: NDArray[np.void]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Ids and logits of the finite candidates, best first, ties by id."""
+    alive = view[view["logit"] > -np.inf]
+    order = np.lexsort((alive["id"], -alive["logit"]))
+    return alive["id"][order], alive["logit"][order]
+
+
+def _describe(view: NDArray[np.void], show: int) -> tuple[Candidate, ...]:
+    ids, logits = _sorted(view)
+    if not len(ids):
+        return ()
+    p = softmax(logits)
+    count = len(ids) if show < 0 else show
+    return tuple(map(Candidate, ids[:count].tolist(), logits[:count].tolist(), p[:count].tolist()))

@@ -1,0 +1,411 @@
+"""The values that cross the engine's border: settings in, traces and events out.
+
+All of them are frozen: a request that was queued, or a trace that is on the screen, can be read from any thread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from tui_chat.errors import SamplingError, TuiChatError
+
+DEFAULT_ORDER: tuple[str, ...] = (
+    "logit_bias",
+    "penalties",
+    "dry",
+    "top_n_sigma",
+    "top_k",
+    "typical",
+    "top_p",
+    "min_p",
+    "xtc",
+    "temperature",
+)
+"""llama.cpp's order of the sampler chain (`common_params_sampling::samplers`); the draw always comes last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How the next token is chosen. Raises `SamplingError` on a value out of range.
+
+    Names and meanings are llama.cpp's (`common_params_sampling`). A stage whose value makes it do nothing is left out
+    of the chain.
+    """
+
+    temperature: float = 0.7
+    """Divides the logits; 0 is greedy."""
+    top_k: int = 40
+    """Keeps the k best tokens; 0 is off."""
+    top_p: float = 0.95
+    """Keeps the smallest set of best tokens whose probabilities reach this sum; 1 is off."""
+    min_p: float = 0.05
+    """Keeps tokens with at least this share of the best token's probability; 0 is off."""
+    typical_p: float = 1.0
+    """Keeps tokens whose surprisal is nearest the entropy, up to this sum; 1 is off."""
+    top_n_sigma: float = -1.0
+    """Keeps logits within n standard deviations of the best; 0 or less is off."""
+    xtc_probability: float = 0.0
+    """Chance, per token, that XTC acts; 0 is off."""
+    xtc_threshold: float = 0.1
+    """XTC removes all but the least likely of the tokens above this probability; above 0.5 is off."""
+    repeat_penalty: float = 1.0
+    """Divides positive and multiplies negative logits of recent tokens; 1 is off."""
+    repeat_last_n: int = 64
+    """How many recent tokens the penalties look at; 0 is none, -1 the whole context."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a recent token's logit once per occurrence; 0 is off."""
+    presence_penalty: float = 0.0
+    """Subtracted once from a recent token's logit; 0 is off."""
+    dry_multiplier: float = 0.0
+    """Strength of the DRY penalty on continued repetitions; 0 is off."""
+    dry_base: float = 1.75
+    """Growth of the DRY penalty with the length of the repetition."""
+    dry_allowed_length: int = 2
+    """Longest repetition DRY lets pass."""
+    dry_penalty_last_n: int = -1
+    """How many recent tokens DRY looks at; 0 is none, -1 the whole context."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, nats added to its logit); `-inf` bans the token."""
+    seed: int = 0
+    """Seed of the draw: `u = Philox(seed, position)`."""
+    order: tuple[str, ...] = DEFAULT_ORDER
+    """Names of the stages in the order they run; a stage not named does not run."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+                raise SamplingError(f"{name} must be a number, not {value!r}")
+            if not low <= value <= high:
+                raise SamplingError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+        for token, bias in self.logit_bias:
+            if math.isnan(bias) or bias == math.inf:
+                raise SamplingError(f"the bias of token {token} must be a number or -inf, not {bias}")
+        unknown = [name for name in self.order if name not in DEFAULT_ORDER]
+        if unknown:
+            raise SamplingError(f"unknown sampling stage {unknown[0]!r}: choose from {', '.join(DEFAULT_ORDER)}")
+        if len(set(self.order)) != len(self.order):
+            raise SamplingError("a sampling stage stands twice in the order")
+
+
+MAX_SEED = 2**64 - 1
+"""Largest seed: the Philox key is 64 bits wide."""
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("temperature", 0, 100),
+    ("top_k", 0, 2**31 - 1),
+    ("top_p", 0, 1),
+    ("min_p", 0, 1),
+    ("typical_p", 0, 1),
+    ("top_n_sigma", -1, 100),
+    ("xtc_probability", 0, 1),
+    ("xtc_threshold", 0, 1),
+    ("repeat_penalty", 0.01, 100),
+    ("repeat_last_n", -1, 2**31 - 1),
+    ("frequency_penalty", -100, 100),
+    ("presence_penalty", -100, 100),
+    ("dry_multiplier", 0, 100),
+    ("dry_base", 0, 100),
+    ("dry_allowed_length", 0, 2**31 - 1),
+    ("dry_penalty_last_n", -1, 2**31 - 1),
+    ("seed", 0, MAX_SEED),
+)
+
+SAMPLING_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(SamplingParams))
+"""Names of all sampling settings, in the order they are declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One token still in the running. `p` is the softmax over the survivors it stands among."""
+
+    id: int
+    logit: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageTrace:
+    """What one stage of the chain left.
+
+    `candidates` holds them only where they were asked for (`sample`, the waterfall), best first.
+    """
+
+    name: str
+    survivors: int
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTrace:
+    """The figures behind one token: the very numbers that chose it.
+
+    Probabilities before the chain follow from `exp(logit - logsumexp)`.
+    """
+
+    position: int
+    """Index of the token in the context, from 0."""
+    id: int
+    piece: bytes
+    """The token's own bytes; may be part of a character."""
+    logit: float
+    """Raw logit of the chosen token, nats."""
+    logsumexp: float
+    """Log of the sum of exp(raw logits) over the vocabulary, nats."""
+    rank: int
+    """1 for the token with the highest raw logit."""
+    entropy: float
+    """Of the raw distribution, nats."""
+    top: tuple[tuple[int, float], ...]
+    """(id, raw logit) of the best tokens before the chain, best first."""
+    stages: tuple[StageTrace, ...]
+    """What each stage of the chain left, in order."""
+    final: tuple[tuple[int, float], ...]
+    """(id, probability) of the best tokens after the chain, best first."""
+    u: float | None
+    """The uniform draw in [0, 1) that picked the token; None when greedy or forced."""
+    seconds: float
+    """From the request to this token."""
+
+    @property
+    def p(self) -> float:
+        """Probability of the chosen token before the chain."""
+        return math.exp(self.logit - self.logsumexp)
+
+    @property
+    def surprisal(self) -> float:
+        """-ln p of the chosen token before the chain, nats."""
+        return self.logsumexp - self.logit
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """A token as it leaves the engine; `trace` is None when inspection is off."""
+
+    id: int
+    piece: bytes
+    trace: TokenTrace | None
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    EOS = "eos"
+    """The model gave an end-of-generation token."""
+    LENGTH = "length"
+    """`max_tokens` or the context was reached."""
+    STOP = "stop"
+    """A stop string came."""
+    CANCELLED = "cancelled"
+    """The user stopped it."""
+    TIME = "time"
+    """The time limit was reached."""
+    CONFIDENCE = "confidence"
+    """The best token's probability fell below the limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When an answer ends, besides the model's own end-of-generation token."""
+
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer; they are not part of it."""
+    time_limit_s: float | None = None
+    """Seconds of decoding, counted from the first token."""
+    min_confidence: float | None = None
+    """Stop when the best raw probability falls below this."""
+    ignore_eos: bool = False
+    """Ban the end-of-generation tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """Continue `prompt_ids`."""
+
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    limits: Limits = field(default_factory=Limits)
+    inspect: bool = True
+    """Compute a `TokenTrace` for every token."""
+    top_n: int = 20
+    """How many of the best tokens a trace keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How a model is loaded. `None` and 0 mean: let the program choose."""
+
+    n_ctx: int = 0
+    """Tokens the context holds; 0 takes the model's own, at most 4096."""
+    n_batch: int = 512
+    """Tokens evaluated in one prefill chunk."""
+    n_threads: int = 0
+    """CPU threads; 0 takes the physical cores (one thread for a model of a few MB)."""
+    n_gpu_layers: int = -1
+    """Layers put on the GPU; -1 all, where the build can."""
+    flash_attn: Literal["auto", "on", "off"] = "auto"
+    type_k: Literal["f32", "f16", "q8_0"] = "f16"
+    """Storage type of the keys in the KV cache."""
+    type_v: Literal["f32", "f16", "q8_0"] = "f16"
+    """Storage type of the values in the KV cache."""
+    use_mmap: bool = True
+    use_mlock: bool = False
+    eos_token: str | None = None
+    """One more token that ends an answer, by its text; the vocabulary must have it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What is known of the loaded model and of where it runs."""
+
+    path: Path
+    name: str
+    architecture: str
+    description: str
+    """llama.cpp's short description: architecture, size and quantisation."""
+    n_params: int
+    size_bytes: int
+    n_vocab: int
+    n_ctx_train: int
+    n_embd: int
+    n_layer: int
+    n_head: int
+    n_head_kv: int
+    n_ctx: int
+    n_batch: int
+    n_threads: int
+    n_gpu_layers: int
+    """Layers that really were put on a GPU."""
+    devices: tuple[str, ...]
+    """Devices that hold layers, as llama.cpp names them; `("CPU",)` without offload."""
+    flash_attn: str
+    type_k: str
+    type_v: str
+    bos_id: int | None
+    eos_id: int | None
+    bos_token: str
+    eos_token: str
+    eog_ids: frozenset[int]
+    """All tokens that end an answer."""
+    chat_template: str | None
+    metadata: Mapping[str, str]
+    """The file's scalar metadata, as text."""
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one request. `prompt` includes `reused`."""
+
+    prompt: int
+    reused: int
+    """Prompt tokens that were in the cache already."""
+    generated: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Seconds spent in one request."""
+
+    prefill_s: float
+    ttft_s: float
+    """From the request to the first token."""
+    decode_s: float
+    """From the first token to the last."""
+    tokens_per_s: float
+    """Decoded tokens a second, without the first (which belongs to the prefill)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoading:
+    """The weights are being read; `fraction` runs from 0 to 1."""
+
+    request_id: int
+    path: Path
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded:
+    """The model is ready; the one before it is gone."""
+
+    request_id: int
+    info: ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFailed:
+    """The model could not be loaded; the one before it is still there if `kept`."""
+
+    request_id: int
+    error: TuiChatError
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStarted:
+    """The prompt is known and its prefill begins."""
+
+    request_id: int
+    request: GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgressed:
+    """`done` of `total` prompt tokens are in the cache, `reused` of them from before."""
+
+    request_id: int
+    done: int
+    total: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokensGenerated:
+    """A batch of tokens and the text they completed.
+
+    `text` may lag behind the tokens: bytes of a split character and what may become a stop string are held back.
+    """
+
+    request_id: int
+    tokens: tuple[GeneratedToken, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFinished:
+    """The answer is complete; nothing more comes for this request."""
+
+    request_id: int
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    end: GeneratedToken | None = None
+    """The end-of-generation token that closed the answer; it is not part of it, nor of `usage.generated`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFailed:
+    """The answer could not be made or went wrong; nothing more comes for this request."""
+
+    request_id: int
+    error: TuiChatError
+
+
+EngineEvent = (
+    ModelLoading
+    | ModelLoaded
+    | ModelFailed
+    | GenerationStarted
+    | PrefillProgressed
+    | TokensGenerated
+    | GenerationFinished
+    | GenerationFailed
+)
+"""Everything the worker reports."""
