@@ -32,7 +32,9 @@ PROMPT = tuple(range(40, 100))
 PARAMS = SamplingParams(temperature=1.0, top_k=50, seed=11)
 
 
-def request(prompt: Iterable[int] = PROMPT, *, n: int = 12, params: SamplingParams = PARAMS, **limits: object) -> GenerationRequest:
+def request(
+    prompt: Iterable[int] = PROMPT, *, n: int = 12, params: SamplingParams = PARAMS, **limits: object
+) -> GenerationRequest:
     limit = Limits(**{"max_tokens": n, "ignore_eos": True, **limits})  # type: ignore[arg-type]
     return GenerationRequest(prompt_ids=tuple(prompt), params=params, limits=limit)
 

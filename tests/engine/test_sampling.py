@@ -25,7 +25,9 @@ def native_chain(params: SamplingParams, logits: np.ndarray, history: list[int])
     """Survivors and probabilities by a `llama_sampler_chain` over all tokens, built without our code."""
     n_vocab = len(logits)
     chain = lc.llama_sampler_chain_init(lc.llama_sampler_chain_default_params())
-    bias = (lc.llama_logit_bias * max(1, len(params.logit_bias)))(*[lc.llama_logit_bias(t, b) for t, b in params.logit_bias])
+    bias = (lc.llama_logit_bias * max(1, len(params.logit_bias)))(
+        *[lc.llama_logit_bias(t, b) for t, b in params.logit_bias]
+    )
     makers = {
         "logit_bias": lambda: lc.llama_sampler_init_logit_bias(n_vocab, len(params.logit_bias), bias),
         "penalties": lambda: lc.llama_sampler_init_penalties(
@@ -168,7 +170,9 @@ def test_draws_follow_the_distribution() -> None:
 
 def test_the_draw_depends_on_seed_and_position_alone() -> None:
     assert uniform(1, 5) == uniform(1, 5)
-    values = {uniform(seed, position, stream) for seed in (0, 1, 2**64 - 1) for position in range(50) for stream in (0, 1)}
+    values = {
+        uniform(seed, position, stream) for seed in (0, 1, 2**64 - 1) for position in range(50) for stream in (0, 1)
+    }
     assert len(values) == 300
     assert all(0 <= u < 1 for u in values)
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tui_chat.engine.cancel import CancelFlag
 from tui_chat.engine.context import Context
 from tui_chat.engine.generation import Generation, LiveParams
-from tui_chat.models.gguf import validate
 from tui_chat.engine.llama import NativeContext, NativeModel, Vocabulary, physical_cores
 from tui_chat.engine.types import EngineEvent, GenerationRequest, LoadOptions, ModelInfo
 from tui_chat.errors import ModelLoadError
+from tui_chat.models.gguf import validate
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +115,25 @@ class Engine:
         for _ in self.context.prefill(ids):
             pass
         return self.context.logits().copy()
+
+    def bare_decode(self, ids: Sequence[int], *, batch: int) -> None:
+        """Evaluate `ids` behind the cache with nothing of ours around llama.cpp, then forget them again.
+
+        Args:
+            ids: The tokens; the context must have room for them.
+            batch: Tokens a call.
+        """
+        for start in range(0, len(ids), batch):
+            self._native.bare_decode(ids[start : start + batch])
+        if not self.context.ids or not self._native.forget_from(len(self.context.ids)):
+            self._native.forget_all()
+            self.context = Context(self._native)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Size of the KV cache, as llama.cpp's log tells."""
+        found = re.findall(r"KV buffer size =\s+([\d.]+) MiB", "\n".join(self._native.load_log))
+        return int(sum(float(size) for size in found) * (1 << 20))
 
 
 def _required_token(vocab: Vocabulary, text: str, path: Path) -> int:

@@ -159,7 +159,9 @@ class Generation:
         """The distribution, if a limit needs it before the token is chosen."""
         return self._tracer.measure(self._logits) if self._request.limits.min_confidence is not None else None
 
-    def _token(self, choice: Choice, distribution: Distribution | None, position: int, seconds: float) -> GeneratedToken:
+    def _token(
+        self, choice: Choice, distribution: Distribution | None, position: int, seconds: float
+    ) -> GeneratedToken:
         piece = self._vocab.piece(choice.id)
         trace: TokenTrace | None = None
         if self._request.inspect:

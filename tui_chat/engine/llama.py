@@ -1,8 +1,8 @@
 """llama.cpp, behind one door: the only file that imports llama_cpp.
 
-Every native object here is owned by a Python object with `close()`; codes become our errors; llama.cpp's log goes to the
-logger `tui_chat.llama`. Short calls are bound through `PyDLL`, which keeps the GIL: giving it up and taking it back for
-a call of a microsecond can cost 5 ms beside a busy screen thread. Calls that compute or wait give it up.
+Every native object here is owned by a Python object with `close()`; codes become our errors; llama.cpp's log goes to
+the logger `tui_chat.llama`. Short calls are bound through `PyDLL`, which keeps the GIL: giving it up and taking it back
+for a call of a microsecond can cost 5 ms beside a busy screen thread. Calls that compute or wait give it up.
 
 The low-level signatures move between 0.3.x releases of llama-cpp-python; a test calls each binding once.
 """
@@ -50,7 +50,9 @@ _sampler_apply = _bind("llama_sampler_apply", [_p, ctypes.POINTER(lc.llama_token
 _sampler_accept = _bind("llama_sampler_accept", [_p, ctypes.c_int32], None)
 _get_logits_ith = _bind("llama_get_logits_ith", [_p, ctypes.c_int32], _p)
 _token_to_piece = _bind(
-    "llama_token_to_piece", [_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool], ctypes.c_int32
+    "llama_token_to_piece",
+    [_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool],
+    ctypes.c_int32,
 )
 _token_attr = _bind("llama_vocab_get_attr", [_p, ctypes.c_int32], ctypes.c_int)
 _is_eog = _bind("llama_vocab_is_eog", [_p, ctypes.c_int32], ctypes.c_bool)
@@ -109,7 +111,12 @@ def system_facts() -> dict[str, object]:
     import llama_cpp
 
     _start_backend()
-    for name, restype in (("get", _p), ("name", ctypes.c_char_p), ("description", ctypes.c_char_p), ("type", ctypes.c_int)):
+    for name, restype in (
+        ("get", _p),
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("type", ctypes.c_int),
+    ):
         getattr(_ggml, f"ggml_backend_dev_{name}").restype = restype
     _ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     devices = []
@@ -121,7 +128,9 @@ def system_facts() -> dict[str, object]:
             {
                 "name": _ggml.ggml_backend_dev_name(device).decode(),
                 "description": _ggml.ggml_backend_dev_description(device).decode(),
-                "type": {0: "CPU", 1: "GPU", 2: "iGPU", 3: "accelerator"}.get(_ggml.ggml_backend_dev_type(device), "other"),
+                "type": {0: "CPU", 1: "GPU", 2: "iGPU", 3: "accelerator"}.get(
+                    _ggml.ggml_backend_dev_type(device), "other"
+                ),
                 "memory_total": total.value,
                 "memory_free": free.value,
             }
@@ -324,6 +333,8 @@ class NativeContext:
         params = lc.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = min(options.n_batch, n_ctx)
+        # Logits are read after the last token of a batch alone; room for all would be n_batch x n_vocab floats.
+        params.n_outputs_max = 1
         params.n_threads = params.n_threads_batch = n_threads
         params.flash_attn_type = _FLASH_ATTN[options.flash_attn]
         params.type_k, params.type_v = _KV_TYPES[options.type_k], _KV_TYPES[options.type_v]
@@ -331,7 +342,9 @@ class NativeContext:
         self.handle: Any = lc.llama_init_from_model(model.handle, params)
         self.load_log = tuple(_sink.lines)
         if not self.handle:
-            raise ModelLoadError(f"llama.cpp cannot make a context of {n_ctx} tokens: {_reason(self.load_log)}; lower n_ctx")
+            raise ModelLoadError(
+                f"llama.cpp cannot make a context of {n_ctx} tokens: {_reason(self.load_log)}; lower n_ctx"
+            )
         self._memory = lc.llama_get_memory(self.handle)
         self._n_vocab = model.vocab.n_vocab
         self.n_ctx: int = lc.llama_n_ctx(self.handle)
@@ -388,17 +401,26 @@ class NativeContext:
             return False
         if status != 0:
             reason = {1: "no free place in the KV cache", -1: "invalid batch"}.get(status, "backend failure")
-            raise DecodeError(f"llama.cpp could not evaluate {n} tokens at position {position}: {reason} (code {status})")
+            raise DecodeError(
+                f"llama.cpp could not evaluate {n} tokens at position {position}: {reason} (code {status})"
+            )
         return True
 
+    def bare_decode(self, ids: Sequence[int]) -> None:
+        """llama.cpp's shortest way through `ids`, one call with the default batch: the floor of measurements."""
+        array = (ctypes.c_int32 * len(ids))(*ids)
+        if lc.llama_decode(self.handle, lc.llama_batch_get_one(array, len(ids))) != 0:
+            raise DecodeError("llama.cpp could not evaluate the benchmark's tokens")
+
     def logits(self) -> NDArray[np.float32]:
-        """Logits after the last token evaluated with `logits=True`: (n_vocab,) float32, a view until the next decode."""
+        """(n_vocab,) float32 after the last token evaluated with `logits=True`; a view until the next decode."""
         if self.on_gpu:
             lc.llama_synchronize(self.handle)  # waits without the GIL
         address = _get_logits_ith(self.handle, -1)
         if not address:
             raise DecodeError("llama.cpp has no logits: the last batch asked for none")
-        return np.frombuffer((ctypes.c_float * self._n_vocab).from_address(address), np.float32)
+        buffer: Any = (ctypes.c_float * self._n_vocab).from_address(address)
+        return np.frombuffer(buffer, np.float32)
 
     def forget_from(self, position: int) -> bool:
         """Drop the cache from `position` on; False where the architecture cannot drop a part (recurrent models)."""
@@ -453,7 +475,7 @@ class NativeSampler:
 
     def close(self) -> None:
         """Free it."""
-        if self.handle:
+        if self.handle.value:
             lc.llama_sampler_free(ctypes.cast(self.handle, lc.llama_sampler_p_ctypes))
             self.handle = ctypes.c_void_p(None)
 
@@ -511,5 +533,3 @@ class NativeSampler:
         """Add to the logits of single tokens."""
         array = (lc.llama_logit_bias * len(bias))(*[lc.llama_logit_bias(token, value) for token, value in bias])
         return cls(lc.llama_sampler_init_logit_bias(n_vocab, len(bias), array))
-
-

@@ -151,9 +151,7 @@ class Sampler:
         for stage in self._remembering():
             stage.sampler.accept(token)
 
-    def choose(
-        self, logits: NDArray[np.float32], position: int, *, show: int = 0, prefilter: bool = True
-    ) -> Choice:
+    def choose(self, logits: NDArray[np.float32], position: int, *, show: int = 0, prefilter: bool = True) -> Choice:
         """Pick the token for `position`.
 
         Args:
@@ -170,7 +168,9 @@ class Sampler:
         if not np.isfinite(best):
             if best == -np.inf:
                 raise SamplingError(f"no token can be chosen at position {position}: every logit is -inf")
-            raise DecodeError(f"the model gave {best} as a logit at position {position}: its weights or the build are broken")
+            raise DecodeError(
+                f"the model gave {best} as a logit at position {position}: its weights or the build are broken"
+            )
         infinite = bool(logits.min() == -np.inf)
         hidden = self._fill(logits, prefilter, infinite)
         stages = []

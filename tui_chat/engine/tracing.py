@@ -65,7 +65,13 @@ class Tracer:
         )
 
     def trace(
-        self, logits: NDArray[np.float32], distribution: Distribution, choice: Choice, position: int, piece: bytes, seconds: float
+        self,
+        logits: NDArray[np.float32],
+        distribution: Distribution,
+        choice: Choice,
+        position: int,
+        piece: bytes,
+        seconds: float,
     ) -> TokenTrace:
         """The trace of a token chosen from `logits`; see `TokenTrace`."""
         return TokenTrace(

@@ -253,7 +253,9 @@ def _known(error: Exception) -> TuiChatError:
     if isinstance(error, TuiChatError):
         return error
     log.error("unexpected error on the engine thread", exc_info=error)
-    return EngineError(f"something unforeseen went wrong in the engine ({type(error).__name__}: {error}); the log has the details")
+    return EngineError(
+        f"something unforeseen went wrong in the engine ({type(error).__name__}: {error}); the log has the details"
+    )
 
 
 def _never_begun(request_id: int) -> GenerationFinished:

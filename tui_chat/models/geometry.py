@@ -6,11 +6,11 @@ those of a real vocabulary, padded out to the size of the model that is imitated
 
 from __future__ import annotations
 
-import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -117,10 +117,10 @@ def ensure_model(geometry: Geometry, vocabulary: Vocabulary, directory: Path) ->
     path = directory / f"{geometry.name}-random-Q8_0.gguf"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
         try:
             write_model(partial, geometry, vocabulary)
-            os.replace(partial, path)
+            partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
     return path
@@ -193,7 +193,7 @@ def _write_metadata(writer: GGUFWriter, geometry: Geometry, vocabulary: Vocabula
         writer.add_chat_template(vocabulary.template)
 
 
-def _contents(reader: GGUFReader, key: str) -> object:
+def _contents(reader: GGUFReader, key: str) -> Any:
     return reader.fields[key].contents()
 
 

@@ -1,0 +1,247 @@
+"""`tui-chat generate`: one prompt, one answer, on stdout; and the same for text piped into plain `tui-chat`."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from tui_chat.cli.inference import LoadedModel, find_model
+from tui_chat.cli.options import (
+    Command,
+    answer_options,
+    config_option,
+    current_settings,
+    json_option,
+    llm_options,
+    model_option,
+    sampling_options,
+)
+from tui_chat.engine.types import (
+    MAX_SEED,
+    FinishReason,
+    GeneratedToken,
+    GenerationFinished,
+    GenerationRequest,
+    TokensGenerated,
+)
+from tui_chat.errors import CancelledError, EngineError, UsageError
+from tui_chat.lessons.documents import dump, trace_document
+
+if TYPE_CHECKING:
+    from tui_chat.config import LoadedSettings, Settings
+    from tui_chat.engine.engine import Engine
+
+
+@click.command("generate", cls=Command)
+@click.argument("prompt")
+@click.option("--raw", is_flag=True, help="Continue PROMPT as it stands, without the chat template.")
+@click.option("--system", metavar="TEXT", help="System message; default: inference.system.")
+@click.option("--ignore-eos", is_flag=True, help="Ban the end-of-generation tokens, so that only the limits end it.")
+@click.option("--trace", is_flag=True, help="Print the figures of every token below the answer.")
+@json_option
+@model_option
+@config_option
+@answer_options
+@sampling_options
+@llm_options
+def command(
+    prompt: str, raw: bool, system: str | None, ignore_eos: bool, trace: bool, as_json: bool, model: str | None
+) -> int:
+    """Continue or answer PROMPT and print the result; "-" reads it from standard input.
+
+    The seed is printed with --json, so that any answer can be had again.
+    """
+    text = _standard_input() if prompt == "-" else prompt
+    if not text:
+        raise UsageError("the prompt is empty: give some text to continue")
+    loaded = current_settings()
+    seed = _seed(loaded.settings)
+    build = _request_builder(
+        text, loaded.settings, seed, raw=raw, system=system, ignore_eos=ignore_eos, trace=trace or as_json
+    )
+    with LoadedModel(find_model(loaded, model), loaded.settings) as llm:
+        answer = _Answer(stream=not as_json)
+        for event in llm.generate(build):
+            answer.take(event)
+        if as_json:
+            document = llm.run(lambda engine: _document(answer, engine, seed))
+            click.echo(dump(document))
+        elif trace:
+            click.echo(llm.run(lambda engine: _table(answer.tokens, engine)))
+        for note in answer.notes(build.notes):
+            click.echo(f"tui-chat: {note}", err=True)
+    return answer.exit_code
+
+
+def answer_piped(text: str, *, loaded: LoadedSettings, model: str | None) -> int:
+    """Answer a text on stdout.
+
+    Args:
+        text: One user message.
+        loaded: The effective settings.
+        model: What `--model` says.
+
+    Returns:
+        The exit status.
+    """
+    build = _request_builder(text.rstrip("\n"), loaded.settings, _seed(loaded.settings))
+    with LoadedModel(find_model(loaded, model), loaded.settings) as llm:
+        answer = _Answer(stream=True)
+        for event in llm.generate(build):
+            answer.take(event)
+        for note in answer.notes(build.notes):
+            click.echo(f"tui-chat: {note}", err=True)
+    return answer.exit_code
+
+
+class _RequestBuilder:
+    """Makes the request on the engine thread; `notes` then says what the template did to the messages."""
+
+    def __init__(self, make: Callable[[Engine, list[str]], GenerationRequest]) -> None:
+        self._make = make
+        self.notes: list[str] = []
+
+    def __call__(self, engine: Engine) -> GenerationRequest:
+        return self._make(engine, self.notes)
+
+
+def _request_builder(
+    text: str,
+    settings: Settings,
+    seed: int,
+    *,
+    raw: bool = False,
+    system: str | None = None,
+    ignore_eos: bool = False,
+    trace: bool = False,
+) -> _RequestBuilder:
+    def make(engine: Engine, notes: list[str]) -> GenerationRequest:
+        if raw:
+            ids = tuple(engine.vocab.tokenize(text, add_special=True, parse_special=True))
+        else:
+            ids = _chat_ids(engine, text, settings, system, notes)
+        limits = replace(settings.inference.limits(), ignore_eos=ignore_eos)
+        params = settings.inference.sampling_params(seed, engine.vocab.find)
+        return GenerationRequest(prompt_ids=ids, params=params, limits=limits, inspect=trace)
+
+    return _RequestBuilder(make)
+
+
+def _chat_ids(engine: Engine, text: str, settings: Settings, system: str | None, notes: list[str]) -> tuple[int, ...]:
+    from tui_chat.chat.conversation import Conversation, Role
+    from tui_chat.chat.prompt import build_prompt
+    from tui_chat.chat.template import choose_template
+
+    conversation = Conversation()
+    told = system if system is not None else settings.inference.system
+    if told:
+        conversation.append(Role.SYSTEM, told)
+    conversation.append(Role.USER, text)
+    template = choose_template(settings.tokenizer.chat_template, engine.info.chat_template, engine.info.name)
+    prompt = build_prompt(conversation.path, engine.vocab, template)
+    notes.extend(prompt.notes)
+    return prompt.ids
+
+
+class _Answer:
+    """An answer as it comes in, written to stdout if wanted."""
+
+    def __init__(self, *, stream: bool) -> None:
+        self._stream = stream
+        self.text = ""
+        self.tokens: list[GeneratedToken] = []
+        self.finished: GenerationFinished | None = None
+
+    def take(self, event: object) -> None:
+        if isinstance(event, TokensGenerated):
+            self.text += event.text
+            self.tokens += event.tokens
+            if self._stream:
+                # A terminal would obey control sequences in what the model writes; a file or pipe gets the bytes.
+                click.echo(inert(event.text) if sys.stdout.isatty() else event.text, nl=False)
+                sys.stdout.flush()
+        elif isinstance(event, GenerationFinished):
+            self.finished = event
+            if self._stream and self.text and not self.text.endswith("\n"):
+                click.echo()
+
+    @property
+    def done(self) -> GenerationFinished:
+        if self.finished is None:
+            raise CancelledError("the answer was stopped before it began")
+        return self.finished
+
+    @property
+    def exit_code(self) -> int:
+        return CancelledError.exit_code if self.done.reason is FinishReason.CANCELLED else 0
+
+    def notes(self, of_prompt: list[str]) -> list[str]:
+        if self.done.reason is FinishReason.LENGTH and self._stream and sys.stderr.isatty():
+            return [*of_prompt, f"ended after {self.done.usage.generated} tokens: --max-tokens allows more"]
+        return of_prompt
+
+
+def inert(text: str) -> str:
+    """The text with control characters, but for line breaks and tabs, as visible symbols."""
+    return "".join(
+        char
+        if char in "\n\t" or ((char.isprintable() or char.isspace()) and ord(char) not in (0x85, 0x0B, 0x0C, 0x0D))
+        else chr(0x2400 + ord(char))
+        if ord(char) < 0x20
+        else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def _document(answer: _Answer, engine: Engine, seed: int) -> dict[str, object]:
+    done = answer.done
+    return {
+        "text": answer.text,
+        "ids": [token.id for token in answer.tokens],
+        "finish_reason": str(done.reason),
+        "usage": {
+            "prompt": done.usage.prompt,
+            "reused": done.usage.reused,
+            "generated": done.usage.generated,
+        },
+        "timings": {
+            "load_s": engine.info.load_s,
+            "prefill_s": done.timings.prefill_s,
+            "ttft_s": done.timings.ttft_s,
+            "decode_s": done.timings.decode_s,
+            "tokens_per_s": done.timings.tokens_per_s,
+        },
+        "tokens": [trace_document(token.trace, engine.vocab.piece) for token in answer.tokens if token.trace],
+        "seed": seed,
+        "model": engine.info.name,
+    }
+
+
+def _table(tokens: list[GeneratedToken], engine: Engine) -> str:
+    rows = [f"{'#':>4} {'id':>7} {'p':>7} {'rank':>5} {'entropy':>7} {'u':>6}  token"]
+    for token in tokens:
+        if token.trace is None:
+            raise EngineError("the answer was made without traces")
+        t = token.trace
+        u = "greedy" if t.u is None else f"{t.u:.4f}"
+        text = repr(token.piece.decode("utf-8", "backslashreplace"))
+        rows.append(f"{t.position:>4} {t.id:>7} {t.p:>7.2%} {t.rank:>5} {t.entropy:>7.3f} {u:>6}  {text}")
+    return "\n".join(rows)
+
+
+def _seed(settings: Settings) -> int:
+    """The configured seed, or a fresh one."""
+    # 53 bits, so that a JSON reader with doubles keeps it whole.
+    return settings.inference.seed if settings.inference.seed is not None else secrets.randbelow(min(MAX_SEED, 2**53))
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input is not UTF-8 text (byte {error.start}): convert it first") from error

@@ -1,0 +1,1 @@
+"""The reports: each demonstration is one function from an engine and arguments to a value."""

@@ -1,0 +1,217 @@
+"""How fast a model runs here, and what watching it costs: every figure beside its floor, interleaved in one run.
+
+The machine may be shared and noisy, so each round measures the floor and our loops back to back at the same places of
+the context, and ratios are taken within a round; the report holds medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.engine import Engine
+from tui_chat.engine.types import GenerationFinished, GenerationRequest, Limits, SamplingParams
+from tui_chat.errors import CancelledError
+
+_ROUNDS = 5
+_PROMPT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Medians of one run. Rates are tokens a second; ratios are against the floor of the same round."""
+
+    model: str
+    description: str
+    tokens: int
+    """Tokens decoded in each measurement."""
+    floor_tokens_per_s: float
+    """A bare loop of `llama_decode`, one token a call: no logits read, nothing sampled."""
+    tokens_per_s: float
+    """Our loop: sampled with the default chain."""
+    inspected_tokens_per_s: float
+    """Our loop with a full trace of every token."""
+    ratio: float
+    inspected_ratio: float
+    overhead_us: float
+    """Microseconds a token that sampling and inspection add to the floor."""
+    prefill_tokens: int
+    prefill_floor_tokens_per_s: float
+    """One `llama_decode` call for the whole prompt."""
+    prefill_tokens_per_s: float
+    prefill_ratio: float
+    ttft_s: float
+    """From a request with that prompt to its first token, nothing cached."""
+    load_s: float
+    rss_bytes: int
+    model_bytes: int
+    kv_bytes: int
+    memory_above_bytes: int
+    """Resident memory beside the weights and the KV cache."""
+    machine: dict[str, object]
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON document of `tui-chat benchmark --json`."""
+        return asdict(self)
+
+
+def run_benchmark(
+    engine: Engine,
+    *,
+    tokens: int = 64,
+    on_progress: Callable[[str], None] = lambda _: None,
+    cancel: CancelFlag | None = None,
+) -> Benchmark:
+    """Measure the loaded model.
+
+    Args:
+        engine: Its cache is emptied.
+        tokens: Decoded in each measurement.
+        on_progress: Told what is measured next.
+        cancel: Stops between measurements with `CancelledError`.
+    """
+    cancel = cancel or CancelFlag()
+    n_prompt = min(_PROMPT, engine.context.n_ctx - 1)
+    tokens = max(2, min(tokens, engine.context.n_ctx - n_prompt - 1 or 2, engine.context.n_ctx - 34))
+    start = min(32, n_prompt)
+    prompt = _prompt(engine, n_prompt)
+    rates: dict[str, list[float]] = {"floor": [], "plain": [], "inspected": [], "pre_floor": [], "prefill": []}
+    ttfts: list[float] = []
+    _decode(engine, prompt[:start], min(8, tokens), inspect=True)
+    for number in range(1, _ROUNDS + 1):
+        on_progress(f"round {number} of {_ROUNDS}")
+        turns: tuple[tuple[str, Callable[[], float]], ...] = (
+            ("floor", lambda: _floor(engine, prompt[:start], tokens)),
+            ("inspected", lambda: _decode(engine, prompt[:start], tokens, inspect=True)),
+            ("plain", lambda: _decode(engine, prompt[:start], tokens, inspect=False)),
+            ("pre_floor", lambda: _prefill_floor(engine, prompt)),
+            ("prefill", lambda: _prefill(engine, prompt)),
+        )
+        for name, measure in turns:
+            if cancel.is_set():
+                raise CancelledError("the benchmark was stopped")
+            rates[name].append(measure())
+        ttfts.append(_ttft(engine, prompt))
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    per_token = [1 / own - 1 / floor for own, floor in zip(rates["inspected"], rates["floor"], strict=True)]
+    rss, kv = resident_bytes(), engine.kv_bytes
+    return Benchmark(
+        model=engine.info.name,
+        description=engine.info.description,
+        tokens=tokens,
+        floor_tokens_per_s=median["floor"],
+        tokens_per_s=median["plain"],
+        inspected_tokens_per_s=median["inspected"],
+        ratio=_ratio(rates["plain"], rates["floor"]),
+        inspected_ratio=_ratio(rates["inspected"], rates["floor"]),
+        overhead_us=statistics.median(per_token) * 1e6,
+        prefill_tokens=len(prompt),
+        prefill_floor_tokens_per_s=median["pre_floor"],
+        prefill_tokens_per_s=median["prefill"],
+        prefill_ratio=_ratio(rates["prefill"], rates["pre_floor"]),
+        ttft_s=statistics.median(ttfts),
+        load_s=engine.info.load_s,
+        rss_bytes=rss,
+        model_bytes=engine.info.size_bytes,
+        kv_bytes=kv,
+        memory_above_bytes=rss - engine.info.size_bytes - kv,
+        machine=describe_machine(engine),
+    )
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
+    except (OSError, IndexError):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def describe_machine(engine: Engine) -> dict[str, object]:
+    """What the figures were measured on."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": engine.info.n_threads,
+        "devices": list(engine.info.devices),
+        "gpu_layers": engine.info.n_gpu_layers,
+        "flash_attn": engine.info.flash_attn,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _prompt(engine: Engine, n: int) -> tuple[int, ...]:
+    """Ordinary tokens, repeated to the length wanted."""
+    ids = engine.vocab.tokenize("A token is a small piece of text that a language model reads and writes. ") or [0]
+    return tuple(ids[i % len(ids)] for i in range(n))
+
+
+def _place(engine: Engine, prompt: tuple[int, ...]) -> None:
+    for _ in engine.context.prefill(prompt):
+        pass
+
+
+def _floor(engine: Engine, prompt: tuple[int, ...], tokens: int) -> float:
+    _place(engine, prompt)
+    start = time.perf_counter()
+    engine.bare_decode(prompt[:1] * tokens, batch=1)
+    return tokens / (time.perf_counter() - start)
+
+
+def _decode(engine: Engine, prompt: tuple[int, ...], tokens: int, *, inspect: bool) -> float:
+    _place(engine, prompt)
+    # The first token comes from the prefill and the last is not evaluated: one more gives `tokens` evaluations.
+    limits = Limits(max_tokens=tokens + 1, ignore_eos=True)
+    request = GenerationRequest(prompt_ids=prompt, params=SamplingParams(), limits=limits, inspect=inspect)
+    for event in engine.generate(request):
+        if isinstance(event, GenerationFinished):
+            return event.timings.tokens_per_s
+    raise CancelledError("the benchmark was stopped")
+
+
+def _prefill_floor(engine: Engine, prompt: tuple[int, ...]) -> float:
+    engine.context.rewind(0)
+    start = time.perf_counter()
+    engine.bare_decode(prompt, batch=engine.info.n_batch)
+    return len(prompt) / (time.perf_counter() - start)
+
+
+def _prefill(engine: Engine, prompt: tuple[int, ...]) -> float:
+    engine.context.rewind(0)
+    start = time.perf_counter()
+    _place(engine, prompt)
+    return len(prompt) / (time.perf_counter() - start)
+
+
+def _ttft(engine: Engine, prompt: tuple[int, ...]) -> float:
+    engine.context.rewind(0)
+    request = GenerationRequest(prompt_ids=prompt, limits=Limits(max_tokens=1, ignore_eos=True))
+    for event in engine.generate(request):
+        if isinstance(event, GenerationFinished):
+            return event.timings.ttft_s
+    raise CancelledError("the benchmark was stopped")
+
+
+def _ratio(values: list[float], floors: list[float]) -> float:
+    return statistics.median(value / floor for value, floor in zip(values, floors, strict=True))
