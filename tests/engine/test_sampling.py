@@ -92,7 +92,15 @@ def cases(draw: st.DrawFn) -> tuple[SamplingParams, np.ndarray, list[int]]:
         frequency_penalty=draw(off_or(0.0, st.floats(-1.0, 2.0))),
         presence_penalty=draw(off_or(0.0, st.floats(-1.0, 2.0))),
         dry_multiplier=draw(off_or(0.0, st.floats(0.1, 2.0))),
-        logit_bias=tuple(draw(st.lists(st.tuples(st.integers(0, n_vocab - 1), st.floats(-20, 20)), max_size=3))),
+        logit_bias=tuple(
+            draw(
+                st.lists(
+                    st.tuples(st.integers(0, n_vocab - 1), st.floats(-20, 20)),
+                    max_size=3,
+                    unique_by=lambda pair: pair[0],
+                )
+            )
+        ),
         order=tuple(draw(st.permutations(DEFAULT_ORDER))) if draw(st.booleans()) else DEFAULT_ORDER,
     )
     return params, logits, history
@@ -177,6 +185,13 @@ def test_the_draw_depends_on_seed_and_position_alone() -> None:
     assert all(0 <= u < 1 for u in values)
 
 
+def test_draws_made_ahead_are_the_same_in_any_order() -> None:
+    sampler = Sampler(replace(NEUTRAL, seed=5), 4, N_CTX)
+    logits = np.zeros(4, np.float32)
+    for position in (0, 63, 64, 3, 1000, 1063, 1064, 999):
+        assert sampler.choose(logits, position).u == uniform(5, position)
+
+
 def test_the_draw_is_the_documented_philox() -> None:
     expected = np.random.Generator(np.random.Philox(key=42, counter=9)).random()
     assert uniform(42, 9) == expected
@@ -202,6 +217,17 @@ def test_a_ban_is_counted_as_one_survivor_less_with_and_without_the_prefilter() 
     for prefilter in (True, False):
         choice = Sampler(params, 5000, N_CTX).choose(logits, 0, prefilter=prefilter)
         assert [(s.name, s.survivors) for s in choice.stages] == [("logit_bias", 4999), ("top_k", 5)]
+
+
+def test_two_biases_of_one_token_add_up() -> None:
+    params = replace(NEUTRAL, logit_bias=((1, 1.0), (1, 0.5)))
+    assert {
+        c.id: c.logit
+        for c in Sampler(params, 2, N_CTX).choose(np.zeros(2, np.float32), 0, show=-1).stages[0].candidates
+    } == {
+        0: 0.0,
+        1: 1.5,
+    }
 
 
 def test_a_bias_outside_the_vocabulary_names_the_token() -> None:

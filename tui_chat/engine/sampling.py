@@ -22,6 +22,7 @@ from tui_chat.engine.types import Candidate, SamplingParams, StageTrace
 from tui_chat.errors import DecodeError, SamplingError
 
 _DRAW, _XTC = 0, 1
+_AHEAD = 64
 _ELEMENTWISE = frozenset({"logit_bias", "penalties", "dry", "temperature"})
 """Stages that treat each token by itself, so that top-k behind them may be anticipated."""
 _LEAVE_INFINITE = frozenset({"logit_bias", "top_n_sigma", "temperature"})
@@ -36,7 +37,13 @@ def uniform(seed: int, position: int, stream: int = _DRAW) -> float:
         position: Index of the token that is drawn.
         stream: Independent sequences for independent decisions at one position.
     """
-    return float(np.random.Generator(np.random.Philox(key=seed, counter=position + (stream << 64))).random())
+    return float(_draws(seed, position, 1, stream)[0])
+
+
+def _draws(seed: int, position: int, count: int, stream: int) -> NDArray[np.float64]:
+    """The draws of `count` places in a row: Philox4x64 gives four numbers a counter, of which the first is used."""
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=position + (stream << 64)))
+    return generator.random(4 * count)[::4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,7 @@ class Sampler:
             for token in self._history[-self._windows[stage.name] :]:
                 stage.sampler.accept(token)
         self._room = self._prefilter_room()
+        self._ahead: dict[int, tuple[int, NDArray[np.float64]]] = {}
 
     def close(self) -> None:
         """Free the native samplers."""
@@ -235,7 +243,15 @@ class Sampler:
         return [stage for stage in self._stages if stage.name in self._windows]
 
     def _xtc_rests(self, position: int) -> bool:
-        return uniform(self.params.seed, position, _XTC) >= self.params.xtc_probability
+        return self._u(position, _XTC) >= self.params.xtc_probability
+
+    def _u(self, position: int, stream: int) -> float:
+        """`uniform`, drawn ahead in blocks: setting up a generator costs more than sixty draws."""
+        start, draws = self._ahead.get(stream, (-_AHEAD, None))
+        if draws is None or not start <= position < start + _AHEAD:
+            start, draws = position, _draws(self.params.seed, position, _AHEAD, stream)
+            self._ahead[stream] = start, draws
+        return float(draws[position - start])
 
     def _draw(self, stages: tuple[StageTrace, ...], position: int) -> Choice:
         ids, logits = _sorted(self._candidates.view())
@@ -244,7 +260,7 @@ class Sampler:
         if self.params.temperature == 0 and "temperature" in self.params.order:
             return Choice(int(ids[0]), None, stages, ids[:1], np.ones(1))
         p = softmax(logits)
-        u = uniform(self.params.seed, position)
+        u = self._u(position, _DRAW)
         picked = min(int(np.searchsorted(np.cumsum(p), u, side="right")), len(ids) - 1)
         return Choice(int(ids[picked]), u, stages, ids, p)
 
