@@ -1,4 +1,4 @@
-"""A small model of noise with a byte-level vocabulary: enough for everything that does not depend on what it says."""
+"""An engine on the model of noise."""
 
 from __future__ import annotations
 
@@ -7,20 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.byte_vocabulary import byte_vocabulary
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import LoadOptions
-from tui_chat.models.geometry import Geometry, write_model
-
-NOISE = Geometry("noise", "qwen3", 2, 64, 2, 1, 32, 128, 600, True, 1e6)
-
-
-@pytest.fixture(scope="session")
-def noise_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole GGUF file of 600 tokens and random weights."""
-    path = tmp_path_factory.mktemp("noise") / "noise.gguf"
-    write_model(path, NOISE, byte_vocabulary())
-    return path
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -88,13 +89,15 @@ class Generation:
         prefill_s = self._elapsed()
         first_s: float | None = None
         sampler: Sampler | None = None
+        params = self._live.params
         reason: FinishReason | None = None
         try:
             while reason is None:
                 if (reason := self._limit_reached(first_s)) is not None:
                     break
-                if sampler is None or sampler.params is not self._params():
-                    sampler = self._new_sampler(sampler)
+                if sampler is None or self._live.params is not params:
+                    params = self._live.params
+                    sampler = self._new_sampler(params, sampler)
                 np.copyto(self._logits, self._context.logits())
                 position = len(self._context.ids)
                 distribution = self._confidence_check()
@@ -130,20 +133,13 @@ class Generation:
             yield batch
         yield self._finished(reason or FinishReason.LENGTH, min(reused, total), prefill_s=prefill_s, first_s=first_s)
 
-    def _params(self) -> SamplingParams:
-        return self._live.params
-
-    def _new_sampler(self, old: Sampler | None) -> Sampler:
+    def _new_sampler(self, params: SamplingParams, old: Sampler | None) -> Sampler:
         if old is not None:
             old.close()
-        params = self._params()
-        effective = params
         if self._request.limits.ignore_eos:
-            bans = tuple((token, -float("inf")) for token in sorted(self._info.eog_ids))
-            effective = replace(params, logit_bias=params.logit_bias + bans)
-        sampler = Sampler(effective, self._info.n_vocab, self._context.n_ctx, self._context.ids)
-        sampler.params = params
-        return sampler
+            bans = tuple((token, -math.inf) for token in sorted(self._info.eog_ids))
+            params = replace(params, logit_bias=params.logit_bias + bans)
+        return Sampler(params, self._info.n_vocab, self._context.n_ctx, self._context.ids)
 
     def _limit_reached(self, first_s: float | None) -> FinishReason | None:
         limits = self._request.limits

@@ -22,6 +22,7 @@ from tui_chat.errors import CancelledError
 
 _ROUNDS = 5
 _PROMPT = 512
+_SHORT_PROMPT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def run_benchmark(
     cancel = cancel or CancelFlag()
     n_prompt = min(_PROMPT, engine.context.n_ctx - 1)
     tokens = max(2, min(tokens, engine.context.n_ctx - n_prompt - 1 or 2, engine.context.n_ctx - 34))
-    start = min(32, n_prompt)
+    start = min(_SHORT_PROMPT, n_prompt)
     prompt = _prompt(engine, n_prompt)
     rates: dict[str, list[float]] = {"floor": [], "plain": [], "inspected": [], "pre_floor": [], "prefill": []}
     ttfts: list[float] = []
@@ -159,6 +160,16 @@ def _cpu_name() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def floor_rate(engine: Engine, tokens: int) -> float:
+    """Tokens a second of a bare `llama_decode` loop behind a short prompt."""
+    return _floor(engine, _prompt(engine, _SHORT_PROMPT), tokens)
+
+
+def decode_rate(engine: Engine, tokens: int, *, inspect: bool) -> float:
+    """Tokens a second of our loop behind a short prompt, with or without traces."""
+    return _decode(engine, _prompt(engine, _SHORT_PROMPT), tokens, inspect=inspect)
 
 
 def _prompt(engine: Engine, n: int) -> tuple[int, ...]:

@@ -1,0 +1,126 @@
+"""What the screen costs: the app, drawn without a terminal, answers at full speed while keys are typed into it."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from textual import events
+
+from tui_chat.config import LoadedSettings
+from tui_chat.engine.types import Limits
+from tui_chat.lessons.benchmark import decode_rate, floor_rate, resident_bytes
+from tui_chat.ui.app import TuiChatApp, make_app
+from tui_chat.ui.widgets.composer import Composer, MessageInput
+
+SIZE = (120, 40)
+"""Columns and lines of the screen: chat, inspector and sliders in full view."""
+
+_ROUNDS = 3
+_SECONDS = 4.0
+_KEY_INTERVAL_S = 0.1
+_PATIENCE_S = 300.0
+_PROMPT = "Tell me about the tokens that a language model reads and writes."
+
+
+def measure_in_app(loaded: LoadedSettings, path: Path, *, tokens: int) -> dict[str, object]:
+    """Speed inside the running app beside the floor, in turns, and the echo of keys meanwhile.
+
+    Args:
+        loaded: The effective settings.
+        path: The model.
+        tokens: Decoded in each measurement at least; more where that would take less than a few seconds.
+
+    Returns:
+        `floor_tokens_per_s`, `headless_tokens_per_s` (inspected, with the screen at rest), `tokens_per_s` (inspected,
+        on the screen), `ratio` (to the floor), `headless_ratio`, `key_echo_p50_ms`, `key_echo_p99_ms`, `keys`, `tokens`,
+        `size`, `rss_bytes`.
+    """
+    return asyncio.run(_measure(loaded, path, tokens))
+
+
+async def _measure(loaded: LoadedSettings, path: Path, tokens: int) -> dict[str, object]:
+    wanted = [tokens]
+
+    def limit(limits: Limits) -> Limits:
+        return replace(
+            limits, max_tokens=min(wanted[0], limits.max_tokens), ignore_eos=True, stop=(), time_limit_s=None
+        )
+
+    roomy = loaded.settings.inference.model_copy(update={"max_length": 1 << 30})
+    settings = loaded.settings.model_copy(update={"inference": roomy})
+    app = make_app(replace(loaded, settings=settings), model=str(path), limit=limit, remember=False)
+    floors: list[float] = []
+    headless: list[float] = []
+    rates: list[float] = []
+    echoes: list[float] = []
+    async with app.run_test(size=SIZE):
+        session = app.session
+        await _until(lambda: session.model is not None)
+        assert session.model is not None
+        n_ctx = session.model.n_ctx
+        for number in range(_ROUNDS + 1):
+            short = min(tokens, n_ctx // 4)
+            floors.append(await asyncio.wrap_future(session.ask(lambda engine: floor_rate(engine, short))))
+            headless.append(
+                await asyncio.wrap_future(session.ask(lambda engine: decode_rate(engine, short, inspect=True)))
+            )
+            wanted[0] = min(n_ctx // 2, max(tokens, int(_SECONDS * headless[-1]))) if number else 8
+            session.new_conversation()
+            await app.chat.rebuild()
+            echoes += await _answer(app)
+            rates.append(session.answer.rate or 0.0 if session.answer else 0.0)
+        rss = resident_bytes()
+        await app.action_quit()
+    # The first round warms up: fonts of the screen, the Markdown parser, the caches of the engine.
+    del floors[0], headless[0], rates[0]
+    return {
+        "floor_tokens_per_s": statistics.median(floors),
+        "headless_tokens_per_s": statistics.median(headless),
+        "tokens_per_s": statistics.median(rates),
+        "ratio": statistics.median(rate / floor for rate, floor in zip(rates, floors, strict=True)),
+        "headless_ratio": statistics.median(rate / own for rate, own in zip(rates, headless, strict=True)),
+        "key_echo_p50_ms": statistics.median(echoes) * 1e3 if echoes else None,
+        "key_echo_p99_ms": sorted(echoes)[max(0, -(-len(echoes) * 99 // 100) - 1)] * 1e3 if echoes else None,
+        "keys": len(echoes),
+        "tokens": wanted[0],
+        "size": list(SIZE),
+        "rss_bytes": rss,
+    }
+
+
+async def _answer(app: TuiChatApp) -> list[float]:
+    """Send a message and type until the answer is there; seconds from each key to its echo on the screen."""
+    composer = app.chat.query_one(Composer)
+    composer.post_message(Composer.Submitted(composer, _PROMPT))
+    await _until(lambda: app.session.answering)
+    field = composer.query_one(MessageInput)
+    echoes = []
+    while app.session.answering:
+        start = time.perf_counter()
+        painted = asyncio.Event()
+        length = len(field.text)
+        app.post_message(events.Key("a", "a"))
+        while len(field.text) == length and app.session.answering:
+            await asyncio.sleep(0.001)
+        field.call_after_refresh(painted.set)
+        await asyncio.wait_for(painted.wait(), _PATIENCE_S)
+        if app.session.answering:
+            echoes.append(time.perf_counter() - start)
+        await asyncio.sleep(_KEY_INTERVAL_S)
+        if len(field.text) > 40:
+            field.clear()
+    field.clear()
+    return echoes
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the app did not get ready to be measured")
+        await asyncio.sleep(0.01)
