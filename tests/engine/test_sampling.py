@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import llama_cpp.llama_cpp as native
 import numpy as np
@@ -19,6 +19,7 @@ from tui_chat.errors import DecodeError, SamplingError
 
 lc: Any = native
 N_CTX = 64
+T = TypeVar("T")
 
 NEUTRAL = SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0)
 
@@ -70,6 +71,10 @@ def native_chain(params: SamplingParams, logits: np.ndarray, history: list[int])
     return dict(zip(ids, p.tolist(), strict=True))
 
 
+def off_or(off: T, others: st.SearchStrategy[T]) -> st.SearchStrategy[T]:
+    return st.one_of(st.just(off), others)
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[SamplingParams, np.ndarray, list[int]]:
     n_vocab = draw(st.sampled_from([3, 20, 300, 4000]))
@@ -79,7 +84,6 @@ def cases(draw: st.DrawFn) -> tuple[SamplingParams, np.ndarray, list[int]]:
     # Distinct logits: which of two equal ones a native partial sort keeps is its own affair.
     logits = rng.permutation(np.sort(rng.normal(0, spread, n_vocab)) + np.arange(n_vocab) * 1e-4).astype(np.float32)
     history = draw(st.lists(st.integers(0, n_vocab - 1), max_size=40))
-    off_or = lambda off, strategy: st.one_of(st.just(off), strategy)  # noqa: E731
     params = SamplingParams(
         temperature=draw(st.sampled_from([0.1, 0.7, 1.0, 1.7])),
         top_k=draw(off_or(0, st.integers(1, 200))),
