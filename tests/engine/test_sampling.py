@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_chat.engine.llama import NativeSampler
+from tui_chat.engine.samplers import NativeSampler
 from tui_chat.engine.sampling import Sampler, penalty_window, softmax, uniform
 from tui_chat.engine.types import DEFAULT_ORDER, SamplingParams
 from tui_chat.errors import DecodeError, SamplingError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from tui_chat.engine.cancel import CancelFlag
 from tui_chat.engine.context import Context
 from tui_chat.engine.generation import Generation, LiveParams
-from tui_chat.engine.llama import NativeContext, NativeModel, Vocabulary, physical_cores
+from tui_chat.engine.gguf import validate
+from tui_chat.engine.llama import NativeContext, NativeModel, Vocabulary
 from tui_chat.engine.types import EngineEvent, GenerationRequest, LoadOptions, ModelInfo
 from tui_chat.errors import ModelLoadError
-from tui_chat.models.gguf import validate
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Engine:
                 eog_ids.add(_required_token(model.vocab, options.eos_token, path))
             dimensions = model.dimensions()
             n_ctx = options.n_ctx or min(dimensions["n_ctx_train"], _DEFAULT_N_CTX)
-            n_threads = options.n_threads or (1 if model.size_bytes < _ONE_THREAD_BELOW_BYTES else physical_cores())
+            n_threads = options.n_threads or (1 if model.size_bytes < _ONE_THREAD_BELOW_BYTES else _physical_cores())
             native = NativeContext(model, options, n_ctx=n_ctx, n_threads=n_threads)
         except BaseException:
             model.close()
@@ -134,6 +135,18 @@ class Engine:
         """Size of the KV cache, as llama.cpp's log tells."""
         found = re.findall(r"KV buffer size =\s+([\d.]+) MiB", "\n".join(self._native.load_log))
         return int(sum(float(size) for size in found) * (1 << 20))
+
+
+def _physical_cores() -> int:
+    """Cores this process may use, counting hyper-threads of one core once."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in allowed:
+        try:
+            siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            return len(allowed)
+    return max(1, len(siblings))
 
 
 def _required_token(vocab: Vocabulary, text: str, path: Path) -> int:

@@ -1,4 +1,4 @@
-"""llama.cpp, behind one door: the only file that imports llama_cpp.
+"""llama.cpp, behind one door: the only file that imports llama_cpp. `samplers` uses the library through it.
 
 Every native object here is owned by a Python object with `close()`; codes become our errors; llama.cpp's log goes to
 the logger `tui_chat.llama`. Short calls are bound through `PyDLL`, which keeps the GIL: giving it up and taking it back
@@ -16,13 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as lc
+import llama_cpp.llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_chat.engine.cancel import CancelFlag
 from tui_chat.engine.types import LoadOptions
 from tui_chat.errors import CancelledError, DecodeError, ModelLoadError
+
+lc: Any = llama_cpp.llama_cpp
+"""The bindings; they carry no usable types."""
 
 log = logging.getLogger("tui_chat.llama")
 
@@ -35,27 +38,23 @@ _FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 _LOG_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 """ggml_log_level; 5 continues the line before."""
 
-CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-"""Layout of `llama_token_data`."""
 
-
-def _bind(name: str, argtypes: list[Any], restype: Any) -> Any:
+def bind_short(name: str, argtypes: list[Any], restype: Any) -> Any:
+    """A function of llama.cpp that returns within microseconds, called without giving up the GIL."""
     function = getattr(_short, name)
     function.argtypes, function.restype = argtypes, restype
     return function
 
 
 _p = ctypes.c_void_p
-_sampler_apply = _bind("llama_sampler_apply", [_p, ctypes.POINTER(lc.llama_token_data_array)], None)
-_sampler_accept = _bind("llama_sampler_accept", [_p, ctypes.c_int32], None)
-_get_logits_ith = _bind("llama_get_logits_ith", [_p, ctypes.c_int32], _p)
-_token_to_piece = _bind(
+_get_logits_ith = bind_short("llama_get_logits_ith", [_p, ctypes.c_int32], _p)
+_token_to_piece = bind_short(
     "llama_token_to_piece",
     [_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool],
     ctypes.c_int32,
 )
-_token_attr = _bind("llama_vocab_get_attr", [_p, ctypes.c_int32], ctypes.c_int)
-_is_eog = _bind("llama_vocab_is_eog", [_p, ctypes.c_int32], ctypes.c_bool)
+_token_attr = bind_short("llama_vocab_get_attr", [_p, ctypes.c_int32], ctypes.c_int)
+_is_eog = bind_short("llama_vocab_is_eog", [_p, ctypes.c_int32], ctypes.c_bool)
 
 _strlen = ctypes.cast(ctypes.CDLL(None if os.name != "nt" else "msvcrt").strlen, lc.ggml_abort_callback)
 """Serves as abort callback on a `CancelFlag`: non-zero as soon as the flag's C string is not empty."""
@@ -94,22 +93,8 @@ def _start_backend() -> None:
         _backend_ready = True
 
 
-def physical_cores() -> int:
-    """Cores this process may use, counting hyper-threads of one core once."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    siblings = set()
-    for cpu in allowed:
-        try:
-            siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
-        except OSError:
-            return len(allowed)
-    return max(1, len(siblings))
-
-
 def system_facts() -> dict[str, object]:
     """What this build of llama.cpp is and which devices it sees."""
-    import llama_cpp
-
     _start_backend()
     for name, restype in (
         ("get", _p),
@@ -429,107 +414,3 @@ class NativeContext:
     def forget_all(self) -> None:
         """Empty the cache."""
         lc.llama_memory_clear(self._memory, False)
-
-
-class CandidateArray:
-    """The tokens still in the running, as llama.cpp's samplers see them.
-
-    Args:
-        capacity: Most candidates it will ever hold.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self._storage = np.zeros(capacity, CANDIDATE)
-        self._base = ctypes.cast(self._storage.ctypes.data, lc.llama_token_data_p)
-        self._struct = lc.llama_token_data_array(self._base, 0, -1, False)
-        self._ref = ctypes.byref(self._struct)
-
-    def fill(self, ids: NDArray[np.integer[Any]], logits: NDArray[np.float32]) -> None:
-        """Start anew with these candidates."""
-        n = len(ids)
-        view = self._storage[:n]
-        view["id"], view["logit"], view["p"] = ids, logits, 0
-        self._struct.data, self._struct.size = self._base, n
-        self._struct.selected, self._struct.sorted = -1, False
-
-    def apply(self, sampler: NativeSampler) -> None:
-        """Run one native stage on the candidates."""
-        _sampler_apply(sampler.handle, self._ref)
-
-    def __len__(self) -> int:
-        return int(self._struct.size)
-
-    def view(self) -> NDArray[np.void]:
-        """The candidates as they stand: (n,) of `CANDIDATE`; read it before the next stage."""
-        # XTC moves the pointer, so the struct is asked and not our own storage.
-        address = ctypes.addressof(self._struct.data.contents)
-        offset = (address - self._storage.ctypes.data) // CANDIDATE.itemsize
-        return self._storage[offset : offset + self._struct.size]
-
-
-class NativeSampler:
-    """One of llama.cpp's samplers. Make it with the class methods."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = ctypes.cast(handle, ctypes.c_void_p)
-
-    def close(self) -> None:
-        """Free it."""
-        if self.handle.value:
-            lc.llama_sampler_free(ctypes.cast(self.handle, lc.llama_sampler_p_ctypes))
-            self.handle = ctypes.c_void_p(None)
-
-    def accept(self, token: int) -> None:
-        """Tell it that `token` was chosen (penalties and DRY keep a history)."""
-        _sampler_accept(self.handle, token)
-
-    @classmethod
-    def top_k(cls, k: int) -> NativeSampler:
-        """Keep the k best."""
-        return cls(lc.llama_sampler_init_top_k(k))
-
-    @classmethod
-    def top_p(cls, p: float) -> NativeSampler:
-        """Nucleus sampling."""
-        return cls(lc.llama_sampler_init_top_p(p, 1))
-
-    @classmethod
-    def min_p(cls, p: float) -> NativeSampler:
-        """Keep what has at least this share of the best probability."""
-        return cls(lc.llama_sampler_init_min_p(p, 1))
-
-    @classmethod
-    def typical(cls, p: float) -> NativeSampler:
-        """Locally typical sampling."""
-        return cls(lc.llama_sampler_init_typical(p, 1))
-
-    @classmethod
-    def top_n_sigma(cls, n: float) -> NativeSampler:
-        """Keep logits within n standard deviations of the best."""
-        return cls(lc.llama_sampler_init_top_n_sigma(n))
-
-    @classmethod
-    def xtc(cls, threshold: float) -> NativeSampler:
-        """Exclude top choices, always: whether it acts at a token is drawn by the caller."""
-        return cls(lc.llama_sampler_init_xtc(1.0, threshold, 1, 0))
-
-    @classmethod
-    def temperature(cls, t: float) -> NativeSampler:
-        """Divide the logits by t; 0 leaves only the best finite."""
-        return cls(lc.llama_sampler_init_temp(t))
-
-    @classmethod
-    def penalties(cls, n_vocab: int, last_n: int, repeat: float, frequency: float, presence: float) -> NativeSampler:
-        """Repeat, frequency and presence penalties over the last n accepted tokens."""
-        return cls(lc.llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence))
-
-    @classmethod
-    def dry(cls, multiplier: float, base: float, allowed_length: int, last_n: int) -> NativeSampler:
-        """DRY without sequence breakers, so that no vocabulary is needed."""
-        return cls(lc.llama_sampler_init_dry(None, multiplier, base, allowed_length, last_n, None, 0))
-
-    @classmethod
-    def logit_bias(cls, n_vocab: int, bias: Sequence[tuple[int, float]]) -> NativeSampler:
-        """Add to the logits of single tokens."""
-        array = (lc.llama_logit_bias * len(bias))(*[lc.llama_logit_bias(token, value) for token, value in bias])
-        return cls(lc.llama_sampler_init_logit_bias(n_vocab, len(bias), array))

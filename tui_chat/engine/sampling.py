@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_chat.engine.llama import CandidateArray, NativeSampler
+from tui_chat.engine.samplers import CandidateArray, NativeSampler
 from tui_chat.engine.selection import at_least
 from tui_chat.engine.types import Candidate, SamplingParams, StageTrace
 from tui_chat.errors import DecodeError, SamplingError

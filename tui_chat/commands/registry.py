@@ -1,0 +1,167 @@
+"""Slash commands as values: their names, what they take, how they explain themselves, and what runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tui_chat.commands.fuzzy import nearest
+from tui_chat.commands.parsing import Invocation, parse_command
+from tui_chat.errors import UsageError
+
+
+class CommandContext(Protocol):
+    """What a command may ask of the app and tell it. Everything is called on the app's own thread."""
+
+    def get_sampling(self, name: str) -> int | float | None:
+        """A sampling setting by its field name; None for a seed that is fresh for each answer."""
+
+    def default_sampling(self, name: str) -> int | float | None:
+        """The value a sampling setting had when the program started."""
+
+    def set_sampling(self, name: str, value: int | float | None) -> None:
+        """Change a sampling setting from the next token on."""
+
+    def get_limit(self, name: str) -> object:
+        """A limit by its field name: `max_tokens` or `stop`."""
+
+    def set_limit(self, name: str, value: object) -> None:
+        """Change a limit from the next answer on."""
+
+    def system(self) -> str | None:
+        """The system text of the conversation."""
+
+    def set_system(self, text: str | None) -> None:
+        """Give the conversation another system text, or none."""
+
+    def new_conversation(self) -> None:
+        """Begin an empty conversation; the present one stays stored."""
+
+    def model(self) -> str:
+        """What the loaded model is called; "" while there is none."""
+
+    def models(self) -> Sequence[tuple[str, str]]:
+        """(what to write after /model, what it is) for each model known on this machine."""
+
+    def switch_model(self, spec: str) -> None:
+        """Load another model; the conversation stays. Raises `ModelNotFoundError` where the text means nothing."""
+
+    def theme(self) -> str:
+        """Name of the present theme."""
+
+    def themes(self) -> Sequence[str]:
+        """Names of all themes."""
+
+    def set_theme(self, name: str) -> None:
+        """Change the theme."""
+
+    def is_answering(self) -> bool:
+        """Whether an answer is under way."""
+
+    def stop(self) -> None:
+        """Stop the answer under way."""
+
+    def retry(self) -> None:
+        """Answer the last message once more, beside the answer there is."""
+
+    def quit(self) -> None:
+        """Leave the program."""
+
+    def notify(self, text: str) -> None:
+        """Say one short thing that passes."""
+
+    def show(self, markdown: str) -> None:
+        """Put a card into the transcript; the model does not see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a command."""
+
+    name: str
+    hint: str
+    """What to write, in a few words."""
+    values: Callable[[CommandContext], Sequence[tuple[str, str]]] | None = None
+    """(value, what it is) to complete with."""
+    optional: bool = True
+    rest: bool = False
+    """Takes the rest of the line as it is, spaces and apostrophes and all."""
+
+    def __str__(self) -> str:
+        return f"[{self.name}]" if self.optional else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One slash command."""
+
+    name: str
+    """Without the slash."""
+    group: str
+    """The heading it stands under in the help."""
+    summary: str
+    """One line, beginning with a verb."""
+    run: Callable[[CommandContext, Invocation], None]
+    aliases: tuple[str, ...] = ()
+    arguments: tuple[Argument, ...] = ()
+    details: str = ""
+    """Markdown: what it does and what to look at."""
+    examples: tuple[tuple[str, str], ...] = ()
+    """(line to type, what it does)."""
+    present: Callable[[CommandContext], str] | None = None
+    """The value it would change, as text."""
+
+    @property
+    def syntax(self) -> str:
+        """How to write it."""
+        return " ".join([f"/{self.name}", *map(str, self.arguments)])
+
+
+class Registry:
+    """All commands of the app, in the order the help shows them.
+
+    Args:
+        commands: Names and aliases must be unique.
+    """
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        self.commands = tuple(commands)
+        self._by_name: Mapping[str, Command] = {
+            name: command for command in self.commands for name in (command.name, *command.aliases)
+        }
+        if len(self._by_name) != sum(1 + len(command.aliases) for command in self.commands):
+            raise ValueError("two commands share a name")
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(self.commands)
+
+    def find(self, name: str) -> Command:
+        """The command with this name or alias, with or without its slash.
+
+        Raises:
+            UsageError: There is none; names the nearest.
+        """
+        name = name.removeprefix("/").lower()
+        command = self._by_name.get(name)
+        if command is None:
+            near = [f"/{other}" for other in nearest(name, self._by_name)]
+            hint = f"did you mean {' or '.join(near)}?" if near else "/help lists all commands"
+            raise UsageError(f"there is no command /{name}: {hint}")
+        return command
+
+    def execute(self, line: str, context: CommandContext) -> bool:
+        """Run the command in `line`; False where the line is a message.
+
+        Raises:
+            UsageError: No such command, or wrong arguments; the text says what to write.
+            TuiChatError: What the command itself ran into.
+        """
+        invocation = parse_command(line)
+        if invocation is None:
+            return False
+        command = self.find(invocation.name)
+        if invocation.rest and not command.arguments:
+            raise UsageError(f"/{command.name} takes no argument, so {invocation.rest!r} is one too many")
+        command.run(context, Invocation(command.name, invocation.rest))
+        return True

@@ -1,0 +1,259 @@
+"""The commands that change a setting: `/temp`, `/top-k`, `/seed`, `/tokens`, ... Without a value they show it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tui_chat.commands.parsing import Invocation
+from tui_chat.commands.registry import Argument, Command, CommandContext
+from tui_chat.engine.types import SamplingParams
+from tui_chat.errors import UsageError
+
+GROUP = "Sampling"
+"""Heading of these commands in the help."""
+
+MAX_TOKENS = 1_000_000
+"""Longest answer that may be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A sampling setting as the commands show it."""
+
+    command: str
+    field: str
+    low: float
+    high: float
+    off: float | None
+    """The value that makes its stage do nothing."""
+    summary: str
+    details: str
+    example: str
+    whole: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def range(self) -> str:
+        """The values it takes, in words."""
+        top = "any size" if self.high >= 2**31 - 1 else f"{self.high:g}"
+        text = f"{self.low:g} to {top}"
+        return text if self.off is None else f"{text}, {self.off:g} is off"
+
+
+KNOBS = (
+    Knob(
+        "temp",
+        "temperature",
+        0,
+        100,
+        None,
+        "Set the temperature: how daring the draw is",
+        "Divides the logits before the draw. **0** always takes the best token; **1** draws from the model's own "
+        "distribution; above it, unlikely tokens gain. Watch the bars after the chain flatten as you raise it.",
+        "0.7",
+        aliases=("temperature",),
+    ),
+    Knob(
+        "top-k",
+        "top_k",
+        0,
+        2**31 - 1,
+        0,
+        "Keep only the k best tokens",
+        "Everything below the k best tokens is cut. **1** is greedy. Watch the survivors after the top-k stage.",
+        "40",
+        whole=True,
+    ),
+    Knob(
+        "top-p",
+        "top_p",
+        0,
+        1,
+        1,
+        "Keep the best tokens that together reach probability p",
+        "The smallest set of best tokens whose probabilities sum to p survives: few where the model is sure, many "
+        "where it is not. Compare its survivors at a certain and at an open place of the answer.",
+        "0.9",
+    ),
+    Knob(
+        "min-p",
+        "min_p",
+        0,
+        1,
+        0,
+        "Keep tokens with at least this share of the best one's probability",
+        "A cut that moves with the model's certainty. **0.05** to **0.1** keeps high temperatures readable.",
+        "0.05",
+    ),
+    Knob(
+        "repeat-penalty",
+        "repeat_penalty",
+        0.01,
+        100,
+        1,
+        "Make tokens less likely that came a short while ago",
+        "Divides positive logits of recent tokens and multiplies negative ones. Above about **1.3** it harms ordinary "
+        "words that must come again.",
+        "1.1",
+        aliases=("penalty",),
+    ),
+)
+"""The sampling settings with a command of their own; ranges are those of `SamplingParams`."""
+
+
+def commands() -> tuple[Command, ...]:
+    """All commands of this module."""
+    return (*(_knob_command(knob) for knob in KNOBS), _seed(), _tokens())
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _knob_command(knob: Knob) -> Command:
+    def present(context: CommandContext) -> str:
+        return _shown(context.get_sampling(knob.field))
+
+    def run(context: CommandContext, invocation: Invocation) -> None:
+        word = _one_word(invocation)
+        if word is None:
+            context.show(
+                f"**/{knob.command}** is **{present(context)}** ({knob.range}).\n\n{knob.details}\n\n"
+                f"Change it with `/{knob.command} {knob.example}`, back with `/{knob.command} default`."
+            )
+            return
+        value: int | float | None
+        if word == "default":
+            value = context.default_sampling(knob.field)
+        elif word == "off" and knob.off is not None:
+            value = int(knob.off) if knob.whole else knob.off
+        else:
+            value = _number(word, knob.command, whole=knob.whole, example=knob.example)
+            SamplingParams(**{knob.field: value})  # type: ignore[arg-type]  # raises SamplingError out of range
+        context.set_sampling(knob.field, value)
+        context.notify(f"{knob.field} is now {_shown(value)}")
+
+    examples = [(f"/{knob.command} {knob.example}", f"sets it to {knob.example}")]
+    if knob.off is not None:
+        examples.append((f"/{knob.command} off", "takes the stage out of the chain"))
+    examples.append((f"/{knob.command}", "shows the present value"))
+    return Command(
+        name=knob.command,
+        aliases=knob.aliases,
+        group=GROUP,
+        summary=knob.summary,
+        run=run,
+        arguments=(Argument("value", knob.range, _values(knob.field, knob.off is not None)),),
+        details=knob.details,
+        examples=tuple(examples),
+        present=present,
+    )
+
+
+def _values(field: str, has_off: bool) -> Callable[[CommandContext], list[tuple[str, str]]]:
+    def values(context: CommandContext) -> list[tuple[str, str]]:
+        found = [("default", f"back to {_shown(context.default_sampling(field))}")]
+        return [*found, ("off", "do nothing")] if has_off else found
+
+    return values
+
+
+def _seed() -> Command:
+    def present(context: CommandContext) -> str:
+        seed = context.get_sampling("seed")
+        return "fresh for each answer" if seed is None else str(seed)
+
+    def run(context: CommandContext, invocation: Invocation) -> None:
+        word = _one_word(invocation)
+        if word is None:
+            context.show(
+                f"**/seed** is **{present(context)}** (0 to {2**64 - 1}, or `random`, or `fresh`).\n\n"
+                "The same seed, messages and settings give the same answer, token for token."
+            )
+            return
+        seed: int | None
+        if word == "fresh" or (word == "default" and context.default_sampling("seed") is None):
+            seed = None
+        elif word == "default":
+            seed = int(context.default_sampling("seed") or 0)
+        elif word == "random":
+            seed = random.SystemRandom().randrange(2**32)
+        else:
+            seed = int(_number(word, "seed", whole=True, example="42"))
+            SamplingParams(seed=seed)
+        context.set_sampling("seed", seed)
+        context.notify(f"seed is now {present(context)}")
+
+    return Command(
+        name="seed",
+        group=GROUP,
+        summary="Fix the seed, so that an answer can be had again",
+        run=run,
+        arguments=(
+            Argument(
+                "value",
+                "a whole number, random, or fresh",
+                lambda context: [
+                    ("random", "draw one now and keep it"),
+                    ("fresh", "another one for each answer"),
+                    ("default", "as in the settings"),
+                ],
+            ),
+        ),
+        details="Every draw is a function of the seed and the token's position. The same seed, messages and settings "
+        "give the same answer; change one slider and see where the two part.",
+        examples=(
+            ("/seed 42", "makes answers repeatable"),
+            ("/seed random", "draws a seed now and keeps it"),
+            ("/seed fresh", "takes another for each answer"),
+        ),
+        present=present,
+    )
+
+
+def _tokens() -> Command:
+    def present(context: CommandContext) -> str:
+        return str(context.get_limit("max_tokens"))
+
+    def run(context: CommandContext, invocation: Invocation) -> None:
+        word = _one_word(invocation)
+        if word is None:
+            context.show(f"An answer has at most **{present(context)}** tokens. Change it with `/tokens 256`.")
+            return
+        count = int(_number(word, "tokens", whole=True, example="256"))
+        if not 1 <= count <= MAX_TOKENS:
+            raise UsageError(f"tokens must be from 1 to {MAX_TOKENS}, not {count}")
+        context.set_limit("max_tokens", count)
+        context.notify(f"answers have at most {count} tokens now")
+
+    return Command(
+        name="tokens",
+        aliases=("max-tokens",),
+        group=GROUP,
+        summary="Set how long an answer may become",
+        run=run,
+        arguments=(Argument("count", f"1 to {MAX_TOKENS}"),),
+        details="An answer ends when the model gives its end token, or here. Room for it is kept free in the context.",
+        examples=(("/tokens 256", "stops an answer after 256 tokens"), ("/tokens", "shows the limit")),
+        present=present,
+    )
+
+
+def _one_word(invocation: Invocation) -> str | None:
+    words = invocation.words()
+    if len(words) > 1:
+        raise UsageError(f"/{invocation.name} takes one value, not {len(words)}: {invocation.rest}")
+    return words[0].lower() if words else None
+
+
+def _number(word: str, command: str, *, whole: bool, example: str) -> int | float:
+    try:
+        return int(word) if whole else float(word)
+    except ValueError as error:
+        if "," in word:
+            hint = f"write {word.replace(',', '.')}" if not whole else "write it without separators"
+        else:
+            hint = f"for example /{command} {example}"
+        raise UsageError(f"/{command} needs a {'whole ' if whole else ''}number, not {word!r}: {hint}") from error

@@ -1,0 +1,171 @@
+"""What a user may write to name a model, and what it means.
+
+A specification is `builtin`, a path, or `owner/name:file.gguf` on the Hub (`@branch` may follow the repository).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tui_chat.errors import ModelNotFoundError
+
+BUILTIN = "builtin"
+"""The name of the model inside the package."""
+
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Where a model comes from. Exactly one of the three kinds has its fields filled."""
+
+    kind: Literal["builtin", "path", "hub"]
+    path: Path | None = None
+    repo: str | None = None
+    file: str | None = None
+    branch: str = "main"
+
+    @property
+    def label(self) -> str:
+        """What to call the model in a sentence or a status line."""
+        if self.kind == "path" and self.path is not None:
+            return self.path.stem
+        if self.kind == "hub":
+            suffix = "" if self.branch == "main" else f" ({self.branch})"
+            return f"{self.repo}:{self.file}{suffix}"
+        return BUILTIN
+
+    def __str__(self) -> str:
+        """The text that `parse_spec` turns back into this."""
+        if self.kind == "path":
+            return str(self.path)
+        if self.kind == "hub":
+            branch = "" if self.branch == "main" else f"@{self.branch}"
+            return f"{self.repo}{branch}:{self.file}"
+        return BUILTIN
+
+
+def builtin_path() -> Path:
+    """The model that ships inside the package."""
+    return Path(__file__).resolve().parent.parent / "assets" / "pocket.gguf"
+
+
+def parse_spec(text: str) -> ModelSpec:
+    """Turn what the user wrote into a specification; a path must exist.
+
+    Raises:
+        ModelNotFoundError: The text means nothing, or nothing is there; says what is near.
+    """
+    text = text.strip()
+    if not text:
+        raise ModelNotFoundError("no model named: write builtin, a path to a .gguf file, or owner/name:file.gguf")
+    if text.lower() == BUILTIN:
+        return ModelSpec("builtin")
+    path = _expand(text)
+    if path.is_file():
+        return ModelSpec("path", path=path)
+    if path.is_dir():
+        raise ModelNotFoundError(f"{path} is a directory{_listing(path)}")
+    hub = _parse_hub(text)
+    if hub is not None:
+        return hub
+    raise ModelNotFoundError(_missing(text, path))
+
+
+def require_file(path: Path) -> Path:
+    """`path` with "~" expanded, if a file is there.
+
+    Raises:
+        ModelNotFoundError: Nothing is there; names what is near.
+    """
+    path = _expand(str(path))
+    if path.is_dir():
+        raise ModelNotFoundError(f"{path} is a directory{_listing(path)}")
+    if not path.exists():
+        raise ModelNotFoundError(_missing(str(path), path))
+    return path
+
+
+def spec_from_settings(
+    *, path: Path | None = None, repo: str | None = None, file: str | None = None, branch: str = "main"
+) -> ModelSpec:
+    """The model that the settings `llm.path`, or `llm.repo`, `llm.file` and `llm.branch`, name; else the built-in one.
+
+    Raises:
+        ModelNotFoundError: The path leads nowhere, or only one of `repo` and `file` is set.
+    """
+    if path is not None:
+        return ModelSpec("path", path=require_file(path))
+    if repo and file:
+        if not _REPO.fullmatch(repo):
+            raise ModelNotFoundError(f"llm.repo is {repo!r}, which is not of the form owner/name")
+        return ModelSpec("hub", repo=repo, file=file, branch=branch)
+    if repo:
+        raise ModelNotFoundError(f"llm.repo is {repo}, but llm.file is not set: name the .gguf file in it")
+    if file:
+        raise ModelNotFoundError(f"llm.file is {file}, but llm.repo is not set: name the repository it is in")
+    return ModelSpec("builtin")
+
+
+def _expand(text: str) -> Path:
+    """`text` as a path with "~" expanded, as far as that is possible."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user
+        return Path(text)
+
+
+def _parse_hub(text: str) -> ModelSpec | None:
+    """`owner/name[@branch]:file`; None if the text has another form, an error if only the file is missing."""
+    repo, colon, file = text.partition(":")
+    repo, at, branch = repo.partition("@")
+    if not _REPO.fullmatch(repo) or (at and not branch):
+        return None
+    if colon and file:
+        return ModelSpec("hub", repo=repo, file=file, branch=branch or "main")
+    if not colon and (repo.lower().endswith(".gguf") or Path(repo).parent.is_dir()):
+        return None  # a relative path such as models/x.gguf, most likely
+    raise ModelNotFoundError(
+        f"{repo} is not on this machine; if it is a repository on the Hub, name the file in it too: {repo}:FILE.gguf"
+    )
+
+
+def _missing(text: str, path: Path) -> str:
+    parent = path.parent
+    if not parent.is_dir():
+        home = next((p for p in path.parents if p.is_dir()), Path())
+        return f"{text}: no such file, and no directory {parent} either (but {home} exists)"
+    near = _near(path.name, parent)
+    if near:
+        return f"{text}: no such file; near it: {', '.join(near)}"
+    hint = "write builtin, a path to a .gguf file, or owner/name:file.gguf"
+    return f"{text}: no such file{_listing(parent) if path.suffix == '.gguf' else ''}; {hint}"
+
+
+def _near(name: str, directory: Path) -> list[str]:
+    """Names of files in `directory` that may have been meant, nearest first."""
+    try:
+        names = [entry.name for entry in os.scandir(directory)]
+    except OSError:
+        return []
+    lower = {candidate.lower(): candidate for candidate in sorted(names)}
+    close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)]
+    starts = [c for c in sorted(names) if c.lower().startswith(name.lower()) and c.endswith(".gguf")]
+    return list(dict.fromkeys(close + starts))[:3]
+
+
+def _listing(directory: Path) -> str:
+    """A tail for a sentence: which models the directory holds."""
+    try:
+        models = sorted(entry.name for entry in os.scandir(directory) if entry.name.endswith(".gguf"))
+    except OSError:
+        return ""
+    if not models:
+        return " with no .gguf file in it"
+    more = f" and {len(models) - 5} more" if len(models) > 5 else ""
+    return f" that holds {', '.join(models[:5])}{more}: name one of them"
