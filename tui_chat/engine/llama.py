@@ -122,11 +122,22 @@ def system_facts() -> dict[str, object]:
         )
     return {
         "llama_cpp_python": llama_cpp.__version__,
+        "llama_cpp_build": _ggml_build(),
         "library": str(_LIB_DIR),
         "supports_gpu_offload": bool(lc.llama_supports_gpu_offload()),
         "devices": devices,
         "system_info": lc.llama_print_system_info().decode().strip(),
     }
+
+
+def _ggml_build() -> str | None:
+    """Version and commit of the ggml inside, where the build says."""
+    base = next(_LIB_DIR.glob("*ggml-base.*"), None)
+    library = ctypes.CDLL(str(base)) if base else None
+    if library is None or not hasattr(library, "ggml_version"):
+        return None
+    library.ggml_version.restype = library.ggml_commit.restype = ctypes.c_char_p
+    return f"ggml {library.ggml_version().decode()} ({library.ggml_commit().decode()})"
 
 
 class Vocabulary:

@@ -37,8 +37,8 @@ def measure_in_app(loaded: LoadedSettings, path: Path, *, tokens: int) -> dict[s
 
     Returns:
         `floor_tokens_per_s`, `headless_tokens_per_s` (inspected, with the screen at rest), `tokens_per_s` (inspected,
-        on the screen), `ratio` (to the floor), `headless_ratio`, `key_echo_p50_ms`, `key_echo_p99_ms`, `keys`, `tokens`,
-        `size`, `rss_bytes`.
+        on the screen), `ratio` (to the floor), `headless_ratio`, `key_echo_p50_ms`, `key_echo_p99_ms`, `keys`,
+        `tokens`, `size`, `rss_bytes`.
     """
     return asyncio.run(_measure(loaded, path, tokens))
 
@@ -63,8 +63,8 @@ async def _measure(loaded: LoadedSettings, path: Path, tokens: int) -> dict[str,
         await _until(lambda: session.model is not None)
         assert session.model is not None
         n_ctx = session.model.n_ctx
+        short = min(tokens, n_ctx // 4)
         for number in range(_ROUNDS + 1):
-            short = min(tokens, n_ctx // 4)
             floors.append(await asyncio.wrap_future(session.ask(lambda engine: floor_rate(engine, short))))
             headless.append(
                 await asyncio.wrap_future(session.ask(lambda engine: decode_rate(engine, short, inspect=True)))

@@ -1,0 +1,62 @@
+# `make chat` starts the program from a fresh clone, `make test` runs every check. `make help` lists the rest.
+
+PYTHON ?= python3
+EXTRAS ?= dev train
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(PYTHON) .ci/setup_venv.py
+
+.DEFAULT_GOAL := help
+.PHONY: help chat setup setup-dev test check lint format types unit clean python
+
+help:
+	@echo "make chat     set everything up and start the chat      ARGS=\"--model model.gguf\""
+	@echo "make test     lint, format, types and all tests         EXTRAS=dev leaves PyTorch out"
+	@echo "make unit     the tests alone                           ARGS=\"tests/engine -k rewind\""
+	@echo "make lint     ruff's rules and its format, checked"
+	@echo "make format   the same, applied"
+	@echo "make types    mypy, strict"
+	@echo "make clean    remove caches and built packages"
+	@echo
+	@echo "PYTHON=python3.12 chooses the Python (3.11 or newer) for $(VENV);"
+	@echo "CMAKE_ARGS=-DGGML_CUDA=on (GGML_METAL, GGML_VULKAN, GGML_HIP) how llama.cpp is built."
+
+chat: setup
+	@$(BIN)/tui-chat $(ARGS)
+
+setup: python
+	@$(SETUP)
+
+setup-dev: python
+	@$(SETUP) $(EXTRAS)
+
+test: check
+	$(BIN)/pytest -n 2 $(ARGS)
+
+check: lint types
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-dev
+	$(BIN)/mypy
+
+unit: setup-dev
+	$(BIN)/pytest $(ARGS)
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf dist .hypothesis .mypy_cache .pytest_cache .ruff_cache snapshot_report.html
+	find tui_chat tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@command -v $(PYTHON) >/dev/null 2>&1 \
+	  || { echo "no $(PYTHON) was found: install Python 3.11 or newer, or name one: make chat PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "tui-chat needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version 2>&1`: make chat PYTHON=python3.12" >&2; exit 1; }

@@ -1,0 +1,145 @@
+"""The group of all subcommands. Each lives in a module that is imported when it is called, and not before."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from tui_chat import __version__
+from tui_chat.cli.options import (
+    GroupedHelp,
+    answer_options,
+    config_option,
+    current_settings,
+    llm_options,
+    model_option,
+    sampling_options,
+    ui_options,
+)
+from tui_chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from tui_chat.config import LoadedSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """A subcommand that is not imported yet."""
+
+    module: str
+    """Module with the click command in its attribute `command`."""
+    summary: str
+    """One line for the list of commands."""
+
+
+COMMANDS: Mapping[str, LazyCommand] = {
+    "chat": LazyCommand("tui_chat.cli.chat", "Open the app; the same as no command at all."),
+    "generate": LazyCommand("tui_chat.cli.generate", "Continue or answer one prompt."),
+    "sample": LazyCommand("tui_chat.cli.sample", "Run the sampler chain on a distribution, without a model."),
+    "benchmark": LazyCommand("tui_chat.cli.benchmark", "Measure decoding, inspection and prefill on this machine."),
+    "config": LazyCommand("tui_chat.cli.config", "Show the effective settings, or check a settings file."),
+    "doctor": LazyCommand("tui_chat.cli.doctor", "Show versions, devices, paths and the terminal."),
+}
+"""All subcommands, in the order of the help."""
+
+
+class LazyGroup(GroupedHelp, click.Group):
+    """A group that knows names and summaries, and imports a command when it is asked for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all subcommands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand; None if there is none of that name."""
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        command: click.Command = importlib.import_module(lazy.module).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand `args` begin with, or say which one was probably meant."""
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            near = [name for name in COMMANDS if name.startswith(args[0])] or difflib.get_close_matches(
+                args[0], COMMANDS
+            )
+            remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
+            raise click.UsageError(f"there is no command {args[0]!r}: {remedy}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the summaries here, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.summary) for name, lazy in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+@model_option
+@config_option
+@answer_options
+@sampling_options
+@llm_options
+@ui_options
+@click.pass_context
+def root(ctx: click.Context, model: str | None) -> int | None:
+    """Talk to a local language model and see, and change, how it chooses every token.
+
+    Without a command this opens the app in a terminal; text that is piped in is answered on standard output.
+    Options given here hold for the command that follows, too.
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    if sys.stdin is not None and sys.stdin.isatty():
+        return open_app(current_settings(), model)
+    return _answer_stdin(current_settings(), model)
+
+
+def open_app(loaded: LoadedSettings, model: str | None) -> int:
+    """Run the app until the user leaves it.
+
+    Raises:
+        UsageError: There is no terminal to draw on.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError(
+            "the app needs a terminal on standard input: run it in one, "
+            "or pipe text into plain 'tui-chat' to have it answered"
+        )
+    if sys.stderr is None or not sys.stderr.isatty():  # where Textual draws
+        raise UsageError(
+            "the app needs a terminal to draw on: do not redirect its output, or use 'tui-chat generate' for text"
+        )
+    from tui_chat.ui.app import run_app
+
+    return run_app(loaded, model=model)
+
+
+def _answer_stdin(loaded: LoadedSettings, model: str | None) -> int | None:
+    if sys.stdin is None:
+        raise UsageError("there is nothing to answer: standard input is closed and there is no terminal")
+    content = sys.stdin.buffer.read()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"standard input is not UTF-8 text (byte {error.start} is 0x{content[error.start]:02x}): convert it first"
+        ) from error
+    if not text.strip():
+        raise UsageError("there is nothing to answer: standard input is empty (in a terminal, tui-chat opens the app)")
+    from tui_chat.cli.generate import answer_piped
+
+    return answer_piped(text, loaded=loaded, model=model)
