@@ -1,0 +1,40 @@
+"""The corpus read once, a tiny tokenizer, and the built-in model's weights as they were trained."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from tui_chat.training.dialogue import Dialogue
+from tui_chat.training.grammar import Grammar
+from tui_chat.training.sources import Sources, load_sources
+from tui_chat.training.tokenizer import train_tokenizer
+
+# Threads that wait for each other on shared cores make these small computations many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHIPPED_CHECKPOINT = Path(__file__).parent / "data" / "pocket"
+"""The built-in model's checkpoint without the optimizer's state, weights in half precision."""
+
+
+@pytest.fixture(scope="session")
+def sources() -> Sources:
+    return load_sources()
+
+
+@pytest.fixture(scope="session")
+def grammar(sources: Sources) -> Grammar:
+    return Grammar(sources)
+
+
+@pytest.fixture(scope="session")
+def dialogues(grammar: Grammar) -> list[Dialogue]:
+    return list(grammar.dialogues(seed=3, count=3_000))
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(dialogues: list[Dialogue]) -> Tokenizer:
+    return train_tokenizer((dialogue.text for dialogue in dialogues[:1_000]), vocab_size=512)

@@ -1,0 +1,72 @@
+"""Masks and packing: what counts in the loss, and that no dialogue is torn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from tui_chat.training.dataset import PROMPT_WEIGHT, EncodedDialogue, RowOrder, encode, pack
+from tui_chat.training.dialogue import END_OF_TEXT, Dialogue
+from tui_chat.training.tokenizer import token_id
+
+PAD = 0
+
+
+def test_own_ids_are_the_replies(tiny_tokenizer: Tokenizer, dialogues: list[Dialogue]) -> None:
+    sample = dialogues[:300]
+    for dialogue, encoded in zip(sample, encode(sample, tiny_tokenizer), strict=True):
+        own = [i for i, is_own in zip(encoded.ids, encoded.own, strict=True) if is_own]
+        replies = "".join(f"{exchange.reply}<|im_end|>" for exchange in dialogue.exchanges)
+        assert tiny_tokenizer.decode(own, skip_special_tokens=False) == replies
+
+
+def test_pieces_give_the_ids_of_the_whole_text(tiny_tokenizer: Tokenizer, dialogues: list[Dialogue]) -> None:
+    end = token_id(tiny_tokenizer, END_OF_TEXT)
+    sample = dialogues[:300]
+    for dialogue, encoded in zip(sample, encode(sample, tiny_tokenizer), strict=True):
+        assert list(encoded.ids) == [*tiny_tokenizer.encode(dialogue.text, add_special_tokens=False).ids, end]
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=60), st.integers(12, 30))
+def test_packing_keeps_every_dialogue_whole(lengths: list[int], room: int) -> None:
+    # Dialogue n is written with the id n + 1 alone, and 0 is padding.
+    dialogues = [EncodedDialogue((n + 1,) * size, (True,) * size) for n, size in enumerate(lengths)]
+    rows = pack(dialogues, room - 1, PAD)
+    found = {n + 1: 0 for n in range(len(lengths))}
+    for row in rows.ids:
+        values, counts = np.unique(row[row != PAD], return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            assert count == lengths[value - 1]
+            found[value] += 1
+    assert set(found.values()) == {1}
+
+
+def test_weights_follow_who_writes_and_padding_weighs_nothing() -> None:
+    rows = pack([EncodedDialogue((5, 6, 7, 8), (False, False, True, True))], 6, PAD)
+    assert rows.ids.tolist() == [[5, 6, 7, 8, PAD, PAD, PAD]]
+    # One shorter than the ids: the weight belongs to the token that is predicted.
+    assert rows.weights[0].tolist() == pytest.approx([PROMPT_WEIGHT, 1, 1, 0, 0, 0])
+    assert rows.n_tokens == 3
+
+
+def test_rows_are_well_filled(tiny_tokenizer: Tokenizer, dialogues: list[Dialogue]) -> None:
+    rows = pack(encode(dialogues, tiny_tokenizer), 512, PAD)
+    assert rows.n_tokens / rows.weights.size > 0.9
+
+
+def test_dialogues_that_do_not_fit_are_left_out() -> None:
+    long, short = EncodedDialogue((1,) * 9, (True,) * 9), EncodedDialogue((2,) * 3, (True,) * 3)
+    assert pack([long, short], 4, PAD).ids.tolist() == [[2, 2, 2, PAD, PAD]]
+    with pytest.raises(ValueError, match="no dialogue fits into 4 tokens"):
+        pack([long], 4, PAD)
+
+
+@given(st.integers(1, 20), st.integers(0, 3), st.integers(0, 60), st.integers(1, 15))
+def test_order_is_known_from_the_place_alone(n_rows: int, seed: int, start: int, count: int) -> None:
+    whole = RowOrder(n_rows, seed).rows(0, start + count)
+    assert RowOrder(n_rows, seed).rows(start, count).tolist() == whole[start:].tolist()
+    epochs = [sorted(whole[i : i + n_rows]) for i in range(0, len(whole) - n_rows + 1, n_rows)]
+    assert all(epoch == list(range(n_rows)) for epoch in epochs)

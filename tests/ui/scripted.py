@@ -1,0 +1,302 @@
+"""A worker that plays prepared events with fixed figures, and an app around it: the same picture every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from tui_chat.chat.conversation import Conversation, Message
+from tui_chat.config import InferenceSettings, LoadedSettings, Settings
+from tui_chat.engine.types import (
+    EngineEvent,
+    FinishReason,
+    GeneratedToken,
+    GenerationFailed,
+    GenerationFinished,
+    GenerationRequest,
+    GenerationStarted,
+    LoadOptions,
+    ModelFailed,
+    ModelInfo,
+    ModelLoaded,
+    ModelLoading,
+    PrefillProgressed,
+    SamplingParams,
+    StageTrace,
+    Timings,
+    TokensGenerated,
+    TokenTrace,
+    Usage,
+)
+from tui_chat.errors import TuiChatError
+from tui_chat.models.resolve import ModelSpec
+from tui_chat.themes import load_themes
+from tui_chat.ui.app import TuiChatApp
+from tui_chat.ui.history import InputHistory
+from tui_chat.ui.session import Session
+from tui_chat.ui.widgets.composer import MessageInput
+
+INFO = ModelInfo(
+    path=Path("pocket.gguf"),
+    name="pocket",
+    architecture="qwen3",
+    description="qwen3 3M Q8_0",
+    n_params=3_148_000,
+    size_bytes=3_400_000,
+    n_vocab=64,
+    n_ctx_train=2048,
+    n_embd=192,
+    n_layer=6,
+    n_head=6,
+    n_head_kv=2,
+    n_ctx=2048,
+    n_batch=512,
+    n_threads=1,
+    n_gpu_layers=0,
+    devices=("CPU",),
+    flash_attn="auto",
+    type_k="f16",
+    type_v="f16",
+    bos_id=None,
+    eos_id=1,
+    bos_token="",
+    eos_token="<|im_end|>",
+    eog_ids=frozenset({1}),
+    chat_template=None,
+    metadata={},
+    load_s=0.2,
+)
+
+WORDS = (
+    b"\n", b"<|im_end|>", b"\xe2\x96", b"A", b" token", b" is", b" a", b" small", b" piece", b" of", b" text", b".",
+    b" part", b" bit", b" word", b" chunk", b" the", b" model", b" reads", b" one", b" at", b" time", b" and", b" so",
+)  # fmt: skip
+PIECES: tuple[bytes, ...] = WORDS + tuple(f" w{n}".encode() for n in range(64 - len(WORDS)))
+
+
+def make_token(index: int, piece: bytes, p: float = 0.6) -> GeneratedToken:
+    """A token with figures that follow from its place and its probability alone."""
+    chosen = PIECES.index(piece) if piece in PIECES else 40 + index % 20
+    others = [(chosen + step) % 64 for step in range(1, 14)]
+    rest = [(1 - p) * 0.5**step for step in range(1, 14)]
+    ranked = sorted([(chosen, p), *zip(others, rest, strict=True)], key=lambda pair: -pair[1])
+    kept = [pair for pair in ranked if pair[0] == chosen or pair[1] > 0.02]
+    total = sum(share for _, share in kept)
+    trace = TokenTrace(
+        position=20 + index,
+        id=chosen,
+        piece=piece,
+        logit=math.log(p),
+        logsumexp=0.0,
+        rank=[token for token, _ in ranked].index(chosen) + 1,
+        entropy=1.83,
+        top=tuple((token, math.log(share)) for token, share in ranked),
+        stages=(
+            StageTrace("top_k", 40),
+            StageTrace("top_p", 12),
+            StageTrace("min_p", len(kept)),
+            StageTrace("temperature", len(kept)),
+        ),
+        final=tuple((token, share / total) for token, share in kept),
+        u=0.4132,
+        seconds=0.31 + index * 0.01,
+    )
+    return GeneratedToken(chosen, piece, trace)
+
+
+def cut_into_tokens(text: str) -> list[GeneratedToken]:
+    """The text as tokens: a word with the space before it is one."""
+    pieces: list[bytes] = []
+    for character in text.encode().split(b" "):
+        pieces.append((b" " if pieces else b"") + character)
+    shares = (0.97, 0.62, 0.31, 0.93, 0.07, 0.74)
+    return [make_token(index, piece, shares[index % len(shares)]) for index, piece in enumerate(pieces) if piece]
+
+
+class ScriptedWorker:
+    """Stands in for the engine thread. What it is asked is kept; what it reports the test decides."""
+
+    def __init__(self, *, loads: bool = True, closes: bool = True) -> None:
+        self.report: Callable[[EngineEvent], None] = lambda event: None
+        self.requests: list[int] = []
+        self.params: list[SamplingParams] = []
+        self.loaded: list[Path] = []
+        self.cancelled = 0
+        self.closed = False
+        self.loads = loads
+        self._closes = closes
+        self._last_id = 0
+
+    def start(self) -> None: ...
+
+    def load(self, path: Path, options: LoadOptions) -> int:
+        self._last_id += 1
+        self.loaded.append(path)
+        self.report(ModelLoading(self._last_id, path, 0.5))
+        if self.loads:
+            self.report(ModelLoaded(self._last_id, INFO))
+        return self._last_id
+
+    def fail_load(self, error: TuiChatError, *, kept: bool) -> None:
+        self.report(ModelFailed(self._last_id, error, kept))
+
+    def generate(self, build: Callable[[Any], GenerationRequest]) -> int:
+        self._last_id += 1
+        self.requests.append(self._last_id)
+        return self._last_id
+
+    def set_params(self, params: SamplingParams) -> None:
+        self.params.append(params)
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def run(self, job: Callable[[Any], Any]) -> Future[Any]:
+        class Vocab:
+            @staticmethod
+            def piece(token: int) -> bytes:
+                return PIECES[token]
+
+        class FakeEngine:
+            vocab = Vocab
+
+        future: Future[Any] = Future()
+        future.set_result(job(FakeEngine))
+        return future
+
+    def close(self, timeout_s: float = 0.3) -> bool:
+        self.closed = True
+        return self._closes
+
+    # What the test plays
+
+    def begin(self, n_prompt: int = 24) -> None:
+        request = GenerationRequest(prompt_ids=tuple(range(n_prompt)))
+        self.report(GenerationStarted(self.requests[-1], request))
+        self.report(PrefillProgressed(self.requests[-1], n_prompt, n_prompt, 0))
+
+    def say(self, text: str, tokens: Sequence[GeneratedToken] | None = None) -> None:
+        tokens = cut_into_tokens(text) if tokens is None else tokens
+        self.report(TokensGenerated(self.requests[-1], tuple(tokens), text))
+
+    def finish(self, reason: FinishReason = FinishReason.EOS, generated: int = 12) -> None:
+        timings = Timings(prefill_s=0.01, ttft_s=0.02, decode_s=0.5, tokens_per_s=212.0)
+        self.report(GenerationFinished(self.requests[-1], reason, Usage(24, 0, generated), timings))
+
+    def fail(self, error: TuiChatError) -> None:
+        self.report(GenerationFailed(self.requests[-1], error))
+
+    def answer(self, text: str, reason: FinishReason = FinishReason.EOS) -> None:
+        self.begin()
+        self.say(text)
+        self.finish(reason)
+
+
+class KeptNothing:
+    """An archive that only counts."""
+
+    def __init__(self) -> None:
+        self.saved: list[Message] = []
+        self.closed = False
+
+    def save(self, conversation: Conversation, message: Message, tokens: Sequence[GeneratedToken]) -> None:
+        self.saved.append(message)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class NoDownloads:
+    """Downloads that never come on their own."""
+
+    def __init__(self) -> None:
+        self.wanted: list[ModelSpec] = []
+        self.cancelled = 0
+
+    def fetch(self, spec: ModelSpec) -> int:
+        self.wanted.append(spec)
+        return len(self.wanted)
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+def never_built(engine: object, messages: object, params: object, inference: object) -> GenerationRequest:
+    raise AssertionError("the scripted worker builds no request")
+
+
+def make_app(
+    worker: ScriptedWorker | None = None,
+    *,
+    theme: str = "tui-chat-dark",
+    keys: dict[str, str] | None = None,
+    inference: InferenceSettings | None = None,
+    history: InputHistory | None = None,
+    conversation: Conversation | None = None,
+    user_themes: Path | None = None,
+) -> TuiChatApp:
+    """An app that talks to a scripted worker."""
+    scripted = worker or ScriptedWorker()
+    settings = Settings.model_validate(
+        {"ui": {"theme": theme, "keys": keys or {}}, "inference": (inference or InferenceSettings(seed=7)).model_dump()}
+    )
+
+    def make_session(report: Callable[[Any], None]) -> Session:
+        scripted.report = report
+        return Session(
+            settings,
+            scripted,
+            build_request=never_built,
+            archive=KeptNothing(),
+            downloads=NoDownloads(),
+            report=report,
+            conversation=conversation,
+            clock=lambda: 100.0,
+        )
+
+    app = TuiChatApp(
+        LoadedSettings(settings, {}, None),
+        themes=load_themes(user_themes),
+        make_session=make_session,
+        model="builtin",
+        history=history,
+    )
+    app.animation_level = "none"
+    return app
+
+
+async def settle(pilot: Pilot[Any], done: Callable[[], object], what: str = "the screen") -> None:
+    """Waits until `done()` holds.
+
+    Raises:
+        AssertionError: it does not come to hold.
+    """
+    for _ in range(200):
+        await pilot.pause(0.02)
+        if done():
+            return
+    raise AssertionError(f"waited in vain for {what}")
+
+
+async def ready(pilot: Pilot[Any]) -> None:
+    """Waits until the model answers and the picture stands still."""
+    app = pilot.app
+    assert isinstance(app, TuiChatApp)
+    await settle(pilot, lambda: app.session.model is not None and app.session.pieces, "the model")
+    app.chat.query_one(MessageInput).cursor_blink = False
+    await pilot.pause()
+
+
+async def type_in(pilot: Pilot[Any], text: str) -> None:
+    """Types a line and sends it."""
+    app = pilot.app
+    assert isinstance(app, TuiChatApp)
+    app.chat.query_one(MessageInput).put(text)
+    await pilot.pause()
+    await pilot.press("enter")
+    await pilot.pause()

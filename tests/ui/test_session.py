@@ -1,0 +1,264 @@
+"""The session without a screen: turns, models, downloads, stale news, and what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.ui.scripted import INFO, PIECES, KeptNothing, NoDownloads, ScriptedWorker, never_built
+from tui_chat.chat.conversation import Role
+from tui_chat.chat.store import Store
+from tui_chat.config import InferenceSettings, Settings
+from tui_chat.engine.types import FinishReason, ModelLoaded
+from tui_chat.errors import CancelledError, DownloadError, EngineError, SamplingError, UsageError
+from tui_chat.models.resolve import ModelSpec
+from tui_chat.ui.archive import StoreArchive
+from tui_chat.ui.news import DownloadAdvanced, DownloadEnded, DownloadFailed, News, PiecesRead, StoringFailed
+from tui_chat.ui.session import Archive, Session
+from tui_chat.ui.summary import answer_footer, model_line, sampling_line
+
+
+class Bench:
+    """A session with scripted surroundings."""
+
+    def __init__(self, *, archive: Archive | None = None, inference: InferenceSettings | None = None) -> None:
+        self.worker = ScriptedWorker()
+        self.downloads = NoDownloads()
+        self.kept = KeptNothing()
+        self.now = 0.0
+        settings = Settings(inference=inference or InferenceSettings())
+        self.session = Session(
+            settings,
+            self.worker,
+            build_request=never_built,
+            archive=archive or self.kept,
+            downloads=self.downloads,
+            report=self.take,
+            clock=lambda: self.now,
+        )
+        self.worker.report = self.take
+
+    def take(self, event: object) -> None:
+        # The worker reports a load before `load` has returned its id, which a real queue makes impossible.
+        if isinstance(event, ModelLoaded):
+            self.pending = event
+        else:
+            self.session.handle(event)  # type: ignore[arg-type]
+
+    def load(self) -> None:
+        self.session.start("builtin")
+        self.session.handle(self.pending)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench()
+    bench.load()
+    return bench
+
+
+def test_loading_reads_the_vocabulary(bench: Bench) -> None:
+    assert bench.session.model is INFO
+    assert tuple(bench.session.pieces) == PIECES
+    assert bench.session.piece_of(4) == b" token"
+    assert bench.session.piece_of(10_000) is None
+
+
+def test_pieces_of_an_older_model_are_dropped(bench: Bench) -> None:
+    assert not bench.session.handle(PiecesRead(99, 0, (b"x",)))
+    assert bench.session.piece_of(0) == b"\n"
+
+
+def test_a_turn(bench: Bench) -> None:
+    session, worker = bench.session, bench.worker
+    session.send("hi")
+    assert session.answering
+    with pytest.raises(UsageError, match="still answering"):
+        session.send("again")
+    worker.begin(30)
+    assert session.context == (30, 2048)
+    worker.say("Hello there")
+    assert session.context == (32, 2048)
+    worker.finish()
+    assert not session.answering
+    answer = session.conversation.path[-1]
+    assert (answer.role, answer.text, answer.finish_reason) == (Role.ASSISTANT, "Hello there", FinishReason.EOS)
+    assert answer.ids is not None
+    assert len(answer.ids) == 2
+    assert answer.settings["temperature"] == 0.7
+    assert answer.settings["seed"] == (session.answer.seed if session.answer else None)
+    assert bench.kept.saved[-1] == answer
+    assert "2 tokens" in answer_footer(session, answer)
+
+
+def test_a_fixed_seed_is_used_and_a_free_one_differs() -> None:
+    fixed = Bench(inference=InferenceSettings(seed=5))
+    fixed.load()
+    fixed.session.send("hi")
+    assert fixed.session.answer is not None
+    assert fixed.session.answer.seed == 5
+    free = Bench()
+    free.load()
+    seeds = set()
+    for _ in range(3):
+        free.session.send("hi")
+        assert free.session.answer is not None
+        seeds.add(free.session.answer.seed)
+        free.worker.answer("x")
+    assert len(seeds) > 1
+
+
+def test_the_live_rate_is_that_of_the_last_seconds(bench: Bench) -> None:
+    bench.session.send("hi")
+    bench.worker.begin()
+    for _ in range(10):
+        bench.now += 0.5
+        bench.worker.say("a b c d e")
+    assert bench.session.answer is not None
+    assert bench.session.answer.rate == pytest.approx(10)
+
+
+def test_streamed_text_is_saved_once_a_second(bench: Bench) -> None:
+    bench.session.send("hi")
+    bench.worker.begin()
+    bench.worker.say("one")
+    before = len(bench.kept.saved)
+    bench.session.tick()
+    assert len(bench.kept.saved) == before
+    bench.now += 1.01
+    bench.session.tick()
+    bench.session.tick()
+    assert len(bench.kept.saved) == before + 1
+    assert bench.kept.saved[-1].text == "one"
+    assert not bench.kept.saved[-1].finished
+
+
+def test_a_failed_first_message_leaves_nothing_behind(bench: Bench) -> None:
+    bench.session.send("hi")
+    bench.worker.fail(EngineError("no"))
+    assert bench.session.undo_answer() == "hi"
+    assert bench.session.conversation.path == ()
+
+
+def test_a_failed_retry_goes_back_to_the_answer_before(bench: Bench) -> None:
+    bench.session.send("hi")
+    bench.worker.answer("Hello")
+    bench.session.retry()
+    bench.worker.fail(EngineError("no"))
+    assert bench.session.undo_answer() is None
+    assert bench.session.conversation.path[-1].text == "Hello"
+
+
+def test_siblings(bench: Bench) -> None:
+    session = bench.session
+    session.send("hi")
+    bench.worker.answer("one")
+    session.retry()
+    bench.worker.answer("two")
+    assert "‹ 2/2 ›" in answer_footer(session, session.conversation.path[-1])
+    assert session.step_sibling(-1)
+    assert session.conversation.path[-1].text == "one"
+    assert not session.step_sibling(-1)
+
+
+def test_settings_reach_the_answer_under_way(bench: Bench) -> None:
+    bench.session.set_value("temperature", 1.5)
+    assert bench.worker.params == []
+    bench.session.send("hi")
+    bench.session.set_value("top_k", 3)
+    assert bench.worker.params[-1].top_k == 3
+    assert bench.worker.params[-1].temperature == 1.5
+    with pytest.raises(SamplingError):
+        bench.session.set_value("top_p", 2)
+    assert bench.session.value("top_p") == 0.95
+    bench.session.set_value("max_tokens", 9)
+    assert bench.session.inference.max_length == 9
+    assert bench.session.setting_default("max_tokens") == 512
+
+
+def test_stop_without_anything_to_stop(bench: Bench) -> None:
+    assert not bench.session.stop()
+    bench.session.send("hi")
+    assert bench.session.stop()
+    assert bench.worker.cancelled == 1
+
+
+def test_a_download_then_a_load_while_the_old_model_answers(bench: Bench) -> None:
+    session = bench.session
+    session.switch_model(ModelSpec("hub", repo="a/b", file="c.gguf"))
+    session.send("hi")
+    assert session.handle(DownloadAdvanced(1, "a/b", 50, 100, 10.0, 5.0))
+    assert session.loading is not None
+    assert session.loading.fraction == 0.5
+    assert not session.handle(DownloadAdvanced(7, "other", 1, 100, 10.0, 5.0))
+    bench.worker.answer("old model")
+    assert session.handle(DownloadEnded(1, Path("/m/c.gguf"), None))
+    assert bench.worker.loaded[-1] == Path("/m/c.gguf")
+
+
+def test_a_failed_download_keeps_the_model(bench: Bench) -> None:
+    bench.session.switch_model(ModelSpec("hub", repo="a/b", file="c.gguf"))
+    assert bench.session.handle(DownloadFailed(1, DownloadError("no such file")))
+    assert bench.session.loading is None
+    assert bench.session.model is INFO
+
+
+def test_a_failed_load_without_the_old_model(bench: Bench) -> None:
+    bench.session.switch_model(ModelSpec("builtin"))
+    bench.worker.fail_load(CancelledError("stopped"), kept=False)
+    assert bench.session.model is None
+    with pytest.raises(EngineError, match="choose one with /model"):
+        bench.session.send("hi")
+
+
+def test_lines_about_it(bench: Bench) -> None:
+    assert model_line(INFO) == "pocket 3.1M Q8_0"
+    assert sampling_line(bench.session) == "T 0.70 · top-k 40 · top-p 0.95 · min-p 0.05 · seed random"
+    bench.session.set_value("temperature", 0)
+    bench.session.set_value("top_k", 0)
+    bench.session.set_value("repeat_penalty", 1.1)
+    bench.session.set_value("seed", 3)
+    assert sampling_line(bench.session) == "greedy · top-k off · top-p 0.95 · min-p 0.05 · repeat 1.10 · seed 3"
+
+
+def test_what_is_said_is_in_the_store_with_its_figures(tmp_path: Path) -> None:
+    news: list[News] = []
+    path = tmp_path / "data" / "conversations.db"
+    archive = StoreArchive(path, news.append)
+    bench = Bench(archive=archive)
+    bench.load()
+    bench.session.send("hi")
+    bench.worker.begin()
+    bench.worker.say("Hello")
+    bench.now += 2
+    bench.session.tick()
+    bench.worker.say(" there")
+    bench.worker.finish()
+    bench.session.close()
+    assert archive._thread is not None
+    archive._thread.join(10)
+    assert news == []
+    with Store(path) as store:
+        (summary,) = store.conversations()
+        loaded = store.load(summary.id)
+        assert [message.text for message in loaded.path] == ["hi", "Hello there"]
+        assert loaded.path[-1].finish_reason is FinishReason.EOS
+        assert len(store.traces(loaded.path[-1].id)) == 2
+
+
+def test_a_store_that_cannot_be_opened_is_said_once(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    news: list[News] = []
+    archive = StoreArchive(blocker / "conversations.db", news.append)
+    bench = Bench(archive=archive)
+    bench.load()
+    for _ in range(3):
+        bench.session.send("hi")
+        bench.worker.answer("ok")
+    bench.session.close()
+    assert archive._thread is not None
+    archive._thread.join(10)
+    assert [type(item) for item in news] == [StoringFailed]
+    assert bench.session.conversation.path[-1].text == "ok"

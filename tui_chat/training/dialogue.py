@@ -1,0 +1,111 @@
+"""Dialogues and how they are written as ChatML.
+
+`render` gives the same text as the chat template that is stored in the model file (a test holds the two together), cut
+into pieces that the model gives itself (the answers) and pieces that are given to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+IM_START = "<|im_start|>"
+IM_END = "<|im_end|>"
+END_OF_TEXT = "<|endoftext|>"
+THINK_OPEN = "<think>"
+THINK_CLOSE = "</think>"
+
+EMPTY_THINK = f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n"
+"""Put before an answer when thinking is switched off."""
+
+THINK_NUDGE = "Think first."
+"""Added to the system prompt when thinking is switched on."""
+
+CHAT_TEMPLATE = (
+    "{%- set think = enable_thinking is defined and enable_thinking -%}"
+    "{%- if messages and messages[0]['role'] == 'system' -%}"
+    "{{- '<|im_start|>system\\n' + messages[0]['content'] + ('\\nThink first.' if think else '') + '<|im_end|>\\n' -}}"
+    "{%- elif think -%}"
+    "{{- '<|im_start|>system\\nThink first.<|im_end|>\\n' -}}"
+    "{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{%- if not (loop.first and message['role'] == 'system') -%}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}"
+    "{{- '<|im_start|>assistant\\n' -}}"
+    "{%- if enable_thinking is defined and not enable_thinking -%}"
+    "{{- '<think>\\n\\n</think>\\n\\n' -}}"
+    "{%- endif -%}"
+    "{%- endif -%}"
+)
+"""The Jinja chat template of the exported model.
+
+`enable_thinking` unset leaves the choice to the model, true asks for a think block in the system prompt, false puts an
+empty one before the answer.
+"""
+
+
+class Thinking(StrEnum):
+    """How the switch `enable_thinking` stands in a dialogue."""
+
+    FREE = "free"
+    ON = "on"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question and its answer."""
+
+    intent: str
+    user: str
+    answer: str
+    think: str = ""
+    """Text of the think block; empty for none."""
+    must_contain: tuple[str, ...] = ()
+    """What a right answer must contain in any case, where that can be said (a sum, a capital, a name)."""
+    plain: bool = True
+    """Whether the user's words may be varied freely; False where single letters matter."""
+
+    @property
+    def reply(self) -> str:
+        """What the model writes: the think block, if any, and the answer."""
+        return f"{THINK_OPEN}\n{self.think}\n{THINK_CLOSE}\n\n{self.answer}" if self.think else self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A conversation from its system prompt to its last answer."""
+
+    exchanges: tuple[Exchange, ...]
+    system: str | None = None
+    thinking: Thinking = Thinking.FREE
+
+    def render(self) -> Iterator[tuple[str, bool]]:
+        """Pieces of the ChatML text in order, each with whether the model itself writes it."""
+        system = self.system
+        if self.thinking is Thinking.ON:
+            system = THINK_NUDGE if system is None else f"{system}\n{THINK_NUDGE}"
+        given = f"{IM_START}system\n{system}{IM_END}\n" if system is not None else ""
+        for index, exchange in enumerate(self.exchanges):
+            given += f"{IM_START}user\n{exchange.user}{IM_END}\n{IM_START}assistant\n"
+            # The empty block is no part of a stored message, so only the newest answer follows one.
+            if self.thinking is Thinking.OFF and index == len(self.exchanges) - 1:
+                given += EMPTY_THINK
+            yield given, False
+            yield f"{exchange.reply}{IM_END}", True
+            given = "\n"
+        yield given, False
+
+    def prompt(self) -> str:
+        """The text up to where the model writes its last answer."""
+        pieces = [text for text, _ in self.render()]
+        return "".join(pieces[:-2])
+
+    @property
+    def text(self) -> str:
+        """The whole ChatML text."""
+        return "".join(text for text, _ in self.render())

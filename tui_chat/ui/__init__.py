@@ -1,0 +1,1 @@
+"""Everything that is seen: the one place, with `themes`, that imports Textual."""

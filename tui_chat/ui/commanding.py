@@ -1,0 +1,131 @@
+"""Slash commands inside the app: what they may ask of the session, the screen and the app, and completion for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from tui_chat.commands.chatting import default_registry
+from tui_chat.commands.completion import complete
+from tui_chat.errors import UsageError
+from tui_chat.ui.summary import model_line
+from tui_chat.ui.widgets.completion_menu import Offer, Suggestion
+from tui_chat.ui.widgets.turns import NoticeKind
+
+if TYPE_CHECKING:
+    from tui_chat.ui.app import TuiChatApp
+    from tui_chat.ui.screens.chat import ChatScreen
+    from tui_chat.ui.session import Session
+
+_LIMITS = {"max_tokens": "max_length"}
+
+
+class AppCommands:
+    """The `CommandContext` of the app; the composer completes and carries out lines with it.
+
+    What takes time is handed to the screen, which does it in its turn.
+    """
+
+    def __init__(self, app: TuiChatApp) -> None:
+        self._app = app
+        self._registry = default_registry()
+
+    def complete(self, line: str) -> Offer:
+        """Gives what to offer for a line of the composer."""
+        found = complete(line, self._registry, self)
+        if found is None:
+            return Offer()
+        suggestions = []
+        for item in found.suggestions:
+            matched = tuple(place for start, end in item.spans for place in range(start, end))
+            hint = f"{item.detail} · now {item.value}" if item.value else item.detail
+            suggestions.append(Suggestion(line[: found.start] + item.insert, item.label, matched, hint))
+        return Offer(tuple(suggestions), found.hint, of_name=" " not in line)
+
+    def execute(self, line: str) -> bool:
+        """Carries out a command; False where the line is a message.
+
+        Raises:
+            TuiChatError: The command does not hold, or what it ran into.
+        """
+        return self._registry.execute(line, self)
+
+    # CommandContext
+
+    def get_sampling(self, name: str) -> int | float | None:
+        return cast("int | float | None", self._session.value(name))
+
+    def default_sampling(self, name: str) -> int | float | None:
+        return cast("int | float | None", self._session.setting_default(name))
+
+    def set_sampling(self, name: str, value: int | float | None) -> None:
+        self._session.set_value(name, value)
+        self._chat.show_setting(name)
+
+    def get_limit(self, name: str) -> object:
+        return getattr(self._session.inference, _LIMITS.get(name, name))
+
+    def set_limit(self, name: str, value: object) -> None:
+        self._session.set_value(name, value)
+        self._chat.show_setting(name)
+
+    def system(self) -> str | None:
+        return self._session.conversation.system
+
+    def set_system(self, text: str | None) -> None:
+        if self._session.answering:
+            raise UsageError("still answering: stop it before you change the system text")
+        self._session.set_system(text)
+        self._chat.call_next(self._chat.rebuild)
+
+    def new_conversation(self) -> None:
+        self._session.new_conversation()
+        self._chat.call_next(self._chat.rebuild)
+
+    def model(self) -> str:
+        model = self._session.model
+        return "" if model is None else model_line(model)
+
+    def models(self) -> Sequence[tuple[str, str]]:
+        return self._app.known_models
+
+    def switch_model(self, spec: str) -> None:
+        from tui_chat.models.resolve import parse_spec
+
+        self._session.switch_model(parse_spec(spec))
+        self._chat.refresh_status()
+
+    def theme(self) -> str:
+        return self._app.theme
+
+    def themes(self) -> Sequence[str]:
+        return self._app.theme_names
+
+    def set_theme(self, name: str) -> None:
+        self._app.set_theme(name)
+
+    def is_answering(self) -> bool:
+        return self._session.answering
+
+    def stop(self) -> None:
+        self._chat.action_stop()
+
+    def retry(self) -> None:
+        self._chat.call_next(self._chat.answer_again)
+
+    def quit(self) -> None:
+        self._app.call_next(self._app.action_quit)
+
+    def notify(self, text: str) -> None:
+        self._chat.say(text)
+
+    def show(self, markdown: str) -> None:
+        self._chat.call_next(self._chat.show_notice, markdown, NoticeKind.REPORT)
+
+    @property
+    def _chat(self) -> ChatScreen:
+        return self._app.chat
+
+    @property
+    def _session(self) -> Session:
+        return self._app.session

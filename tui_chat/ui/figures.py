@@ -1,0 +1,99 @@
+"""Figures as people read them: percentages, rates, sizes, spans of time, and why an answer ended."""
+
+from __future__ import annotations
+
+from tui_chat.engine.types import FinishReason, ModelInfo
+
+FINISH_WORDS: dict[FinishReason, str] = {
+    FinishReason.EOS: "ended by the model",
+    FinishReason.LENGTH: "token limit reached",
+    FinishReason.STOP: "stop string",
+    FinishReason.CANCELLED: "stopped by you",
+    FinishReason.TIME: "time limit reached",
+    FinishReason.CONFIDENCE: "too unsure to go on",
+}
+"""Why an answer ended, in words."""
+
+_STAGE_NAMES = {
+    "logit_bias": "bias",
+    "penalties": "penalties",
+    "dry": "DRY",
+    "top_n_sigma": "top-nσ",
+    "top_k": "top-k",
+    "typical": "typical",
+    "top_p": "top-p",
+    "min_p": "min-p",
+    "xtc": "XTC",
+    "temperature": "temperature",
+}
+
+
+def stage_name(name: str) -> str:
+    """Gives a sampler stage's name as it is written for people."""
+    return _STAGE_NAMES.get(name, name)
+
+
+def percent(p: float) -> str:
+    """Gives a probability in at most six characters: `41.2%`, `0.03%`, `<0.01%`."""
+    value = p * 100
+    if value >= 99.95:
+        return "100%" if value >= 99.995 else f"{value:.2f}%"
+    if value >= 1:
+        return f"{value:.1f}%"
+    if value >= 0.01:
+        return f"{value:.2f}%"
+    return "0%" if p == 0 else "<.01%"
+
+
+def rate(tokens_per_s: float) -> str:
+    """Gives `212 tok/s`; below ten with a decimal."""
+    digits = 1 if tokens_per_s < 10 else 0
+    return f"{tokens_per_s:,.{digits}f} tok/s"
+
+
+def count(number: int) -> str:
+    """Gives 152k for 151,936; exact below ten thousand."""
+    if number < 10_000:
+        return f"{number:,}"
+    if number < 1_000_000:
+        return f"{number / 1000:.0f}k"
+    return f"{number / 1e6:.1f}M"
+
+
+def parameters(n_params: int) -> str:
+    """Gives a model's size in parameters: `3.1M`, `8.0B`."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if n_params >= unit:
+            return f"{n_params / unit:.1f}{name}"
+    return str(n_params)
+
+
+def size(size_bytes: float) -> str:
+    """Gives bytes as `3.4 MB` (decimal, as the Hub counts)."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f} {name}"
+    return f"{size_bytes:.0f} B"
+
+
+def span(seconds: float) -> str:
+    """Gives a span of time: `0.31 s`, `12 s`, `2 min 05 s`, `1 h 04 min`."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def devices(info: ModelInfo) -> str:
+    """Gives where a model runs: `CPU ×1` (threads), or the GPU's name and the layers on it."""
+    names = [name for name in info.devices if name.upper() != "CPU"]
+    if not names:
+        return f"CPU ×{info.n_threads}"
+    return f"{' + '.join(names)} {info.n_gpu_layers}/{info.n_layer + 1} layers"

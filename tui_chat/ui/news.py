@@ -1,0 +1,66 @@
+"""What threads beside the engine report: downloads, the vocabulary, the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tui_chat.errors import TuiChatError
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadAdvanced:
+    """Part of a model's file is here."""
+
+    number: int
+    """Which download; an older one's news is stale."""
+    label: str
+    done_bytes: int
+    total_bytes: int | None
+    bytes_per_s: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadEnded:
+    """The file is on this machine; `note` says what was not reached, if anything."""
+
+    number: int
+    path: Path
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadFailed:
+    """The file did not come."""
+
+    number: int
+    error: TuiChatError
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesRead:
+    """Bytes of the tokens from `first` on, by id."""
+
+    load_id: int
+    """Request id of the load they belong to."""
+    first: int
+    pieces: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptNoted:
+    """What the user should know of the prompt that was made."""
+
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoringFailed:
+    """The conversation is not kept from now on; said once."""
+
+    error: TuiChatError
+
+
+News = DownloadAdvanced | DownloadEnded | DownloadFailed | PiecesRead | PromptNoted | StoringFailed
+"""Everything that is reported beside the engine's own events."""

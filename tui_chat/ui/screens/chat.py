@@ -1,0 +1,471 @@
+"""The main screen: chat, inspector and sampling, laid out for the size it is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message as TextualMessage
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from tui_chat.chat.conversation import Role
+from tui_chat.commands.parsing import unescape
+from tui_chat.engine.types import (
+    GeneratedToken,
+    GenerationFailed,
+    GenerationFinished,
+    ModelFailed,
+    ModelLoaded,
+    TokensGenerated,
+)
+from tui_chat.errors import CancelledError, TuiChatError
+from tui_chat.ui.bridge import EngineReported
+from tui_chat.ui.history import InputHistory
+from tui_chat.ui.news import DownloadEnded, DownloadFailed, PiecesRead, PromptNoted, StoringFailed
+from tui_chat.ui.session import Session
+from tui_chat.ui.summary import answer_footer, model_line, sampling_line, show_status, welcome
+from tui_chat.ui.text import one_line
+from tui_chat.ui.widgets.completion_menu import Offer
+from tui_chat.ui.widgets.composer import Composer, MessageInput
+from tui_chat.ui.widgets.inspector import Inspector
+from tui_chat.ui.widgets.pane_tabs import PANES, PaneTabs
+from tui_chat.ui.widgets.sampling_panel import SamplingPanel
+from tui_chat.ui.widgets.status_bar import StatusBar
+from tui_chat.ui.widgets.token_strip import TokenStrip
+from tui_chat.ui.widgets.transcript import Transcript
+from tui_chat.ui.widgets.turns import AnswerTurn, NoticeKind
+
+MIN_WIDTH, MIN_HEIGHT = 60, 16
+"""The least size at which everything can be used."""
+
+SHORT_HEIGHT = 22
+"""Below this the sampling settings stand without space between them."""
+
+FRAME_INTERVAL_S = 1 / 12
+"""Least time between two updates of the screen while tokens stream."""
+
+MAX_FRAME_INTERVAL_S = 0.4
+"""Longest time between two of them."""
+
+SCREEN_SHARE = 0.15
+"""Part of one core that the screen may take while tokens stream: where a frame costs more, there are fewer."""
+
+STATUS_INTERVAL_S = 0.25
+"""Time between two updates of the status line."""
+
+SETTING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens")
+"""The settings that the sampling panel shows."""
+
+
+class ChatScreen(Screen[None]):
+    """Chat on the left, the newest token and the sliders beside it, or one of them at a time where there is no room.
+
+    Args:
+        session: What is shown.
+        history: What was sent before.
+        complete: Completes a line that begins with a slash.
+        execute: Carries out a command; False where the line is a message.
+    """
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-two"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "stop", "Stop", id="chat.stop"),
+        Binding("ctrl+c", "interrupt", "Stop or copy", show=False, priority=True, id="chat.interrupt"),
+        Binding("ctrl+r", "retry", "Retry", priority=True, id="chat.retry"),
+        Binding("alt+left", "sibling(-1)", "Earlier answer", show=False, priority=True, id="chat.earlier-answer"),
+        Binding("alt+right", "sibling(1)", "Later answer", show=False, priority=True, id="chat.later-answer"),
+        Binding("ctrl+t", "fold", "Fold thinking", show=False, priority=True, id="chat.fold"),
+        Binding("tab", "next_pane(1)", "Panes", id="panes.next"),
+        Binding("shift+tab", "next_pane(-1)", "Pane before", show=False, id="panes.previous"),
+        Binding("f2", "pane('chat')", "Chat", show=False, id="panes.chat"),
+        Binding("f3", "pane('inspector')", "Inspector", show=False, id="panes.inspector"),
+        Binding("f4", "pane('sampling')", "Sampling", show=False, id="panes.sampling"),
+        Binding("pageup", "page(-1)", "Page up", show=False, priority=True, id="transcript.page-up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, priority=True, id="transcript.page-down"),
+        Binding("f1", "app.help", "Help", priority=True, id="app.help"),
+        Binding("ctrl+p", "app.command_palette", "Palette", priority=True, id="app.palette"),
+        Binding("ctrl+q", "app.quit", "Quit", priority=True, id="app.quit"),
+    ]
+
+    class ModelReady(TextualMessage):
+        """A model can answer from now on."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        history: InputHistory,
+        complete: Callable[[str], Offer],
+        execute: Callable[[str], bool],
+    ) -> None:
+        super().__init__(classes="-pane-chat")
+        self._session = session
+        self._history = history
+        self._complete = complete
+        self._execute = execute
+        self._turn: AnswerTurn | None = None
+        self._n_inspected = 0
+        self._pane = "chat"
+        self._frame_cost_s = 0.0
+        self._cpu_s = time.thread_time()
+        self._status_at = 0.0
+
+    def compose(self) -> ComposeResult:
+        session = self._session
+        defaults = {name: _number(session.setting_default(name)) for name in SETTING_NAMES}
+        values = {name: _number(session.value(name)) for name in SETTING_NAMES}
+        with Vertical(id="frame"):
+            yield StatusBar()
+            yield PaneTabs()
+            with Horizontal(id="body"):
+                with Vertical(id="chat"):
+                    yield Transcript(welcome(session))
+                    yield Composer(self._history, self._complete)
+                    yield Static(id="chat-line", markup=False)
+                with Container(id="side"):
+                    yield Inspector(session.piece_of)
+                    yield SamplingPanel(defaults, values)
+            yield Footer(show_command_palette=False)
+        yield Static(id="too-small", markup=False)
+
+    async def on_mount(self) -> None:
+        self.query_one(Composer).focus_input()
+        self._say()
+        self._show_status()
+        if len(self._session.conversation):
+            await self.rebuild()
+        self.set_timer(FRAME_INTERVAL_S, self._frame)
+
+    def on_resize(self, event: events.Resize) -> None:
+        width, height = event.size
+        tiny = width < MIN_WIDTH or height < MIN_HEIGHT
+        self.update_classes({"-tiny": tiny, "-short": height < SHORT_HEIGHT}, animate=False)
+        if tiny:
+            text = f"terminal too small: needs {MIN_WIDTH}×{MIN_HEIGHT}, is {width}×{height}"
+            self.query_one("#too-small", Static).update(text)
+
+    # What the app and commands ask for
+
+    @property
+    def session(self) -> Session:
+        """The session on show."""
+        return self._session
+
+    async def show_notice(self, text: str, kind: NoticeKind = NoticeKind.NOTE, *, title: str | None = None) -> None:
+        """Shows a card in the transcript, on whatever pane one is."""
+        await self.query_one(Transcript).add_notice(text, kind, title=title)
+        if self._pane != "chat" and self.has_class("-narrow"):
+            self._show_pane("chat", focus=True)
+
+    def say(self, text: str) -> None:
+        """Says something in the line under the composer, for a few seconds."""
+        self._say(text)
+        self.set_timer(4, self._say)
+
+    def show_setting(self, name: str) -> None:
+        """Shows a setting that was changed by a command."""
+        if name in SETTING_NAMES:
+            self.query_one(SamplingPanel).set_value(name, _number(self._session.value(name)))
+        self._say()
+
+    def refresh_status(self) -> None:
+        """Shows the state of the session anew."""
+        self.query_one(Transcript).show_welcome(welcome(self._session))
+        self._show_status()
+
+    async def rebuild(self) -> None:
+        """Shows the conversation anew, from its first message."""
+        transcript = self.query_one(Transcript)
+        self._turn = None
+        await transcript.clear()
+        transcript.show_welcome(welcome(self._session))
+        last: AnswerTurn | None = None
+        for message in self._session.conversation.path:
+            if message.role is Role.USER:
+                await transcript.add_user(message.text)
+            elif message.role is Role.ASSISTANT:
+                last = await transcript.add_answer(message.text, footer=answer_footer(self._session, message))
+        self._turn = last
+        self._inspect_last()
+        self._show_status()
+
+    async def answer_again(self) -> None:
+        """Asks for another answer beside the last one."""
+        try:
+            self._session.retry()
+        except TuiChatError as error:
+            self.say(str(error))
+            return
+        old, self._turn = self._turn, None
+        if old is not None:
+            await old.remove()
+        await self._begin_answer()
+
+    def stop(self) -> bool:
+        """Stops what is under way; False if nothing is."""
+        return self._session.stop()
+
+    # Messages of the widgets
+
+    @on(Composer.Submitted)
+    async def _submitted(self, event: Composer.Submitted) -> None:
+        event.stop()
+        composer = self.query_one(Composer)
+        try:
+            if self._execute(event.text):
+                composer.accepted(event.text)
+                return
+        except TuiChatError as error:
+            await self.show_notice(str(error), NoticeKind.PROBLEM)
+            return
+        text = unescape(event.text)
+        try:
+            self._session.send(text)
+        except TuiChatError as error:
+            self.say(str(error))
+            return
+        composer.accepted(event.text)
+        await self.query_one(Transcript).add_user(text)
+        await self._begin_answer()
+
+    @on(Composer.HistoryFailed)
+    def _history_failed(self, event: Composer.HistoryFailed) -> None:
+        event.stop()
+        self.say(str(event.error))
+
+    @on(SamplingPanel.Changed)
+    def _setting_changed(self, event: SamplingPanel.Changed) -> None:
+        event.stop()
+        try:
+            self._session.set_value(event.name, event.value)
+        except TuiChatError as error:
+            self.say(str(error))
+            event.panel.set_value(event.name, _number(self._session.value(event.name)))
+        self._say()
+
+    @on(PaneTabs.Chosen)
+    def _tab_chosen(self, event: PaneTabs.Chosen) -> None:
+        event.stop()
+        self._show_pane(event.pane, focus=True)
+
+    # Events of other threads
+
+    @on(EngineReported)
+    async def _reported(self, message: EngineReported) -> None:
+        event = message.event
+        message.stop()
+        if not self._session.handle(event):
+            return
+        match event:
+            case TokensGenerated():
+                # The next frame shows them, with all else that comes until then.
+                return
+            case GenerationFinished():
+                await self._finished()
+            case GenerationFailed(error=error):
+                await self._failed(error)
+            case ModelLoaded():
+                self._model_loaded()
+            case ModelFailed(error=error):
+                await self._model_failed(error)
+            case DownloadFailed(error=error):
+                await self._model_failed(error)
+            case DownloadEnded(note=note) if note:
+                await self.show_notice(note)
+            case StoringFailed(error=error):
+                await self.show_notice(f"{error}. This conversation goes on, but is not kept.", NoticeKind.PROBLEM)
+            case PromptNoted(notes=notes):
+                await self.show_notice("\n".join(notes))
+            case PiecesRead():
+                self.query_one(Inspector).pieces_arrived()
+                return
+        self._show_status()
+
+    def _model_loaded(self) -> None:
+        model = self._session.model
+        if model is not None:
+            self.query_one(Inspector).n_vocab = model.n_vocab
+            if self._turn is not None:
+                self.say(f"{model_line(model)} is ready")
+        self.query_one(Transcript).show_welcome(welcome(self._session))
+        self.post_message(self.ModelReady())
+
+    async def _model_failed(self, error: TuiChatError) -> None:
+        self.query_one(Transcript).show_welcome(welcome(self._session))
+        kept = self._session.model
+        if isinstance(error, CancelledError):
+            self.say("loading stopped")
+            return
+        goes_on = f"\nThe model {kept.name} stays in use." if kept is not None else ""
+        await self.show_notice(f"{error}{goes_on}", NoticeKind.PROBLEM, title="! model")
+
+    async def _begin_answer(self) -> None:
+        answer = self._session.answer
+        self._turn = None
+        self._inspect(())
+        turn = await self.query_one(Transcript).add_answer(streaming=True)
+        turn.show_status("reading the prompt …")
+        self._turn = turn
+        if answer is not None:
+            self.query_one(SamplingPanel).show_seed_used(answer.seed)
+            if not answer.running and answer is self._session.answer:
+                await self._finished()
+        self._show_status()
+
+    async def _finished(self) -> None:
+        self._flush_tokens()
+        answer, turn = self._session.answer, self._turn
+        if turn is not None and answer is not None and answer.message_id in self._session.conversation:
+            turn.grow(answer.text)
+            await turn.finish(answer_footer(self._session, self._session.conversation[answer.message_id]))
+
+    async def _failed(self, error: TuiChatError) -> None:
+        self._flush_tokens()
+        answer = self._session.answer
+        if answer is not None and answer.tokens:
+            if self._turn is not None:
+                self._turn.grow(answer.text)
+                await self._turn.finish(f"broke off after {len(answer.tokens)} tokens")
+        else:
+            text = self._session.undo_answer()
+            await self.rebuild()
+            if text is not None:
+                self.query_one(Composer).put_back(text)
+        await self.show_notice(str(error), NoticeKind.PROBLEM)
+
+    # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "page":
+            return isinstance(self.focused, MessageInput)
+        return True
+
+    def action_stop(self) -> None:
+        if self.stop():
+            self._say("stopping …")
+
+    async def action_interrupt(self) -> None:
+        if self.stop():
+            self._say("stopping …")
+            return
+        focused = self.focused
+        if isinstance(focused, MessageInput) and focused.selected_text:
+            focused.action_copy()
+        elif self.get_selected_text():
+            self.action_copy_text()
+        else:
+            self.say("nothing to stop: Ctrl+Q quits")
+
+    def action_retry(self) -> None:
+        # In the screen's own turn: actions run beside the events of the engine.
+        self.call_next(self.answer_again)
+
+    def action_sibling(self, offset: int) -> None:
+        if self._session.step_sibling(offset):
+            self.call_next(self.rebuild)
+
+    def action_fold(self) -> None:
+        for turn in self.query(AnswerTurn):
+            turn.toggle_thinking()
+
+    def action_page(self, direction: int) -> None:
+        transcript = self.query_one(Transcript)
+        if direction < 0:
+            transcript.release_anchor()
+            transcript.scroll_page_up(animate=False)
+        else:
+            transcript.scroll_page_down(animate=False)
+
+    def action_pane(self, pane: str) -> None:
+        self._show_pane(pane, focus=True)
+
+    def action_next_pane(self, step: int) -> None:
+        names = [name for name, _, _ in PANES]
+        self._show_pane(names[(names.index(self._focused_pane()) + step) % len(names)], focus=True)
+
+    # Inside
+
+    def _focused_pane(self) -> str:
+        focused = self.focused
+        if focused is None:
+            return self._pane
+        if any(isinstance(node, Inspector) for node in focused.ancestors_with_self):
+            return "inspector"
+        if any(isinstance(node, SamplingPanel) for node in focused.ancestors_with_self):
+            return "sampling"
+        return "chat"
+
+    def _show_pane(self, pane: str, *, focus: bool) -> None:
+        self._pane = pane
+        self.update_classes({f"-pane-{name}": name == pane for name, _, _ in PANES}, animate=False)
+        self.query_one(PaneTabs).active = pane
+        if focus:
+            self.call_after_refresh(self._focus_pane, pane)
+
+    def _focus_pane(self, pane: str) -> None:
+        if pane == "chat":
+            self.query_one(Composer).focus_input()
+        elif pane == "inspector":
+            self.query_one(TokenStrip).focus()
+        else:
+            self.query_one(SamplingPanel).focus_first()
+
+    def _inspect_last(self) -> None:
+        message = self._session.conversation.last(Role.ASSISTANT)
+        tokens = self._session.tokens_of.get(message.id, []) if message is not None else []
+        self._inspect(tokens)
+
+    def _inspect(self, tokens: Sequence[GeneratedToken]) -> None:
+        self._n_inspected = len(tokens)
+        self.query_one(Inspector).show_answer(tokens)
+
+    def _flush_tokens(self) -> None:
+        answer = self._session.answer
+        if answer is not None and len(answer.tokens) > self._n_inspected:
+            fresh = answer.tokens[self._n_inspected :]
+            self._n_inspected += len(fresh)
+            self.query_one(Inspector).extend(fresh)
+
+    async def _frame(self) -> None:
+        """Shows what came since the last frame, all of it at once, and plans the next frame by what this one cost."""
+        session, turn = self._session, self._turn
+        now, cpu_s = time.monotonic(), time.thread_time()
+        self._frame_cost_s += 0.3 * (cpu_s - self._cpu_s - self._frame_cost_s)
+        self._cpu_s = cpu_s
+        answer = session.answer
+        if answer is not None and answer.running and turn is not None:
+            if answer.prefill is not None and not answer.tokens:
+                done, total = answer.prefill
+                turn.show_status(f"reading the prompt · {done} of {total} tokens")
+            self._flush_tokens()
+            turn.grow(answer.text)
+            await turn.flush()
+        if (session.answering or session.loading is not None) and now - self._status_at >= STATUS_INTERVAL_S:
+            self._status_at = now
+            self._show_status()
+            session.tick()
+        interval_s = min(MAX_FRAME_INTERVAL_S, max(FRAME_INTERVAL_S, self._frame_cost_s / SCREEN_SHARE))
+        self.set_timer(interval_s, self._frame)
+
+    def _show_status(self) -> None:
+        show_status(self.query_one(StatusBar), self._session)
+        if not self._session.answering and self.query_one("#chat-line", Static).has_class("-stopping"):
+            self._say()
+
+    def _say(self, text: str = "") -> None:
+        line = self.query_one("#chat-line", Static)
+        line.set_class(bool(text), "-message")
+        line.set_class(text.startswith("stopping"), "-stopping")
+        line.update(Content(one_line(text) if text else sampling_line(self._session)))
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None

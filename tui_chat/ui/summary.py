@@ -1,0 +1,96 @@
+"""The session in a few words: the lines that the screen shows of it."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from tui_chat.chat.conversation import Message
+from tui_chat.engine.types import FinishReason, ModelInfo
+from tui_chat.ui import figures
+from tui_chat.ui.session import Session
+from tui_chat.ui.text import one_line
+from tui_chat.ui.widgets.status_bar import StatusBar
+
+
+def model_line(model: ModelInfo) -> str:
+    """Gives a model in short: `pocket 3.1M Q8_0`."""
+    quantisation = model.description.split()[-1] if model.description else ""
+    return one_line(" ".join(part for part in (model.name, figures.parameters(model.n_params), quantisation) if part))
+
+
+def sampling_line(session: Session) -> str:
+    """Gives the sampling settings in one line."""
+    inference = session.inference
+    parts = [
+        "greedy" if inference.temperature == 0 else f"T {inference.temperature:.2f}",
+        "top-k off" if inference.top_k == 0 else f"top-k {inference.top_k}",
+        "top-p off" if inference.top_p == 1 else f"top-p {inference.top_p:.2f}",
+        "min-p off" if inference.min_p == 0 else f"min-p {inference.min_p:.2f}",
+    ]
+    if inference.repeat_penalty != 1:
+        parts.append(f"repeat {inference.repeat_penalty:.2f}")
+    parts.append("seed random" if inference.seed is None else f"seed {inference.seed}")
+    return " · ".join(parts)
+
+
+def answer_footer(session: Session, message: Message) -> str:
+    """Gives what stands beneath a finished answer: tokens, speed, why it ended, and which of its siblings it is."""
+    parts: list[str] = []
+    if message.ids is not None:
+        parts.append(f"{len(message.ids)} token{'' if len(message.ids) == 1 else 's'}")
+    answer = session.answer
+    timings = answer.timings if answer is not None and answer.message_id == message.id else None
+    if timings is not None and timings.tokens_per_s > 0:
+        parts.append(figures.rate(timings.tokens_per_s))
+    if message.finish_reason is not None:
+        parts.append(figures.FINISH_WORDS[FinishReason(message.finish_reason)])
+    elif not message.finished:
+        parts.append("broken off")
+    siblings = session.conversation.siblings(message.id)
+    if len(siblings) > 1:
+        place = next(index for index, sibling in enumerate(siblings, 1) if sibling.id == message.id)
+        parts.append(f"‹ {place}/{len(siblings)} ›")
+    return " · ".join(parts)
+
+
+def show_status(bar: StatusBar, session: Session) -> None:
+    """Puts the session's state into the line at the top."""
+    model, loading, answer = session.model, session.loading, session.answer
+    bar.model = (
+        model_line(model) if model is not None else (one_line(loading.label) if loading is not None else "no model")
+    )
+    bar.device = figures.devices(model) if model is not None else ""
+    bar.context = session.context
+    bar.fraction, bar.activity = None, ""
+    if answer is not None and answer.running and not answer.tokens and answer.prefill is not None:
+        done, total = answer.prefill
+        bar.fraction, bar.activity = (done / total if total else 0.0), "prefill"
+    elif loading is not None and loading.progress is not None and loading.request_id is None:
+        progress = loading.progress
+        bar.fraction = loading.fraction
+        left = "" if progress.seconds_left is None else f" · {figures.span(progress.seconds_left)} left"
+        bar.activity = f"{figures.size(progress.done_bytes)} · {figures.size(progress.bytes_per_s)}/s{left}"
+    elif loading is not None:
+        bar.fraction, bar.activity = loading.fraction, "fetching" if loading.request_id is None else "loading"
+    rate = answer.rate if answer is not None else None
+    bar.rate = figures.rate(rate) if rate is not None and (answer is None or answer.tokens) else ""
+
+
+def welcome(session: Session) -> Content:
+    """Gives what stands in an empty transcript."""
+    if session.model is not None:
+        state = f"{model_line(session.model)} is ready."
+    elif session.loading is not None:
+        state = f"Loading {one_line(session.loading.label)} …"
+    else:
+        state = "No model is loaded: choose one with /model."
+    return Content.assemble(
+        ("A glass-box chat\n", "bold $primary"),
+        ("See and change every decision the model makes.\n\n", "$foreground"),
+        (state + "\n\n", "$muted"),
+        ("Try\n", "bold $muted"),
+        ("  What is a token?\n", "$foreground"),
+        ("  Write a haiku about the sea.\n", "$foreground"),
+        ("  /help", "$primary"),
+        ("  shows what else there is\n", "$muted"),
+    )

@@ -1,0 +1,73 @@
+"""The transcript: a long scroll of turns and notices that stays at the end while one reads there."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from tui_chat.ui.widgets.turns import AnswerTurn, Notice, NoticeKind, UserTurn
+
+
+class Transcript(VerticalScroll, can_focus=False):
+    """Turns and notices in order. It follows the end unless scrolled away from it.
+
+    It never takes the focus, so that typing always reaches the composer.
+    """
+
+    def __init__(self, welcome: Content, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._welcome = welcome
+
+    def compose(self) -> ComposeResult:
+        yield Static(self._welcome, classes="welcome")
+
+    def on_mount(self) -> None:
+        self.anchor()
+
+    def show_welcome(self, welcome: Content) -> None:
+        """Shows what is said while nothing has been said."""
+        self._welcome = welcome
+        for static in self.query(".welcome").results(Static):
+            static.update(welcome)
+
+    async def add_user(self, text: str) -> UserTurn:
+        """Appends what the user said and scrolls to it."""
+        turn = UserTurn(text)
+        await self._add(turn, follow=True)
+        return turn
+
+    async def add_answer(self, text: str = "", *, footer: str = "", streaming: bool = False) -> AnswerTurn:
+        """Appends an answer."""
+        turn = AnswerTurn(text, footer=footer, streaming=streaming)
+        await self._add(turn)
+        return turn
+
+    async def add_notice(self, text: str, kind: NoticeKind = NoticeKind.NOTE, *, title: str | None = None) -> Notice:
+        """Appends a card that is no message and scrolls to it."""
+        notice = Notice(text, kind, title=title)
+        await self._add(notice)
+        self.call_after_refresh(self._show_from_top, notice)
+        return notice
+
+    async def clear(self) -> None:
+        """Empties the transcript."""
+        await self.remove_children()
+        await self.mount(Static(self._welcome, classes="welcome"))
+        self.anchor()
+
+    def _show_from_top(self, notice: Notice) -> None:
+        if notice.outer_size.height > self.size.height:
+            self.release_anchor()
+            self.scroll_to_widget(notice, animate=False, top=True)
+        else:
+            self.anchor()
+
+    async def _add(self, widget: UserTurn | AnswerTurn | Notice, *, follow: bool = False) -> None:
+        with self.app.batch_update():
+            if not isinstance(widget, Notice):
+                await self.query(".welcome").remove()
+            await self.mount(widget)
+        if follow:
+            self.anchor()
