@@ -130,6 +130,8 @@ def test_equals_the_native_chain_on_the_full_vocabulary(case: tuple[SamplingPara
     assert [(s.name, s.survivors) for s in choice.stages] == [(s.name, s.survivors) for s in plain.stages]
     assert sum(choice.p) == pytest.approx(1, abs=1e-9)
     assert np.all(np.diff(choice.p) <= 0)
+    best = choice.selection.ids.tolist()
+    assert set(np.argsort(-logits, kind="stable")[: len(best)].tolist()) == set(best)
 
 
 def test_stages_report_what_they_left() -> None:

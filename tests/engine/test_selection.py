@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_chat.engine.selection import at_least, best_first
+from tui_chat.engine.selection import best_first, select
 
 
 @given(
@@ -17,11 +18,12 @@ from tui_chat.engine.selection import at_least, best_first
 )
 def test_holds_the_best_and_every_tie(n: int, count: int, seed: int, levels: int) -> None:
     logits = np.random.default_rng(seed).integers(0, levels, n).astype(np.float32)
-    ids = at_least(logits, count)
+    ids, bound, highest = select(logits, count)
     count = min(count, n)
     assert len(ids) >= count
-    bound = np.sort(logits)[n - count]
-    assert set(np.flatnonzero(logits >= bound)) <= set(ids.tolist())
+    assert bound <= np.sort(logits)[n - count]
+    assert ids.tolist() == np.flatnonzero(logits >= bound).tolist()
+    assert highest == logits.max()
     assert np.all(np.diff(ids) > 0)
     ordered = best_first(ids, logits)
     assert np.all(np.diff(logits[ordered]) <= 0)
@@ -29,5 +31,12 @@ def test_holds_the_best_and_every_tie(n: int, count: int, seed: int, levels: int
 
 def test_a_large_vocabulary_gives_few_more_than_asked() -> None:
     logits = np.random.default_rng(1).normal(0, 3, 151_936).astype(np.float32)
-    ids = at_least(logits, 40)
+    ids = select(logits, 40).ids
     assert 40 <= len(ids) <= 80
+
+
+@pytest.mark.parametrize("place", [0, 31, 4000, 4999])
+def test_a_nan_anywhere_shows(place: int) -> None:
+    logits = np.zeros(5000, np.float32)
+    logits[place] = np.nan
+    assert np.isnan(select(logits, 10).highest)

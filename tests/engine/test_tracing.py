@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tui_chat.engine.expsums import ExpSums, exp_sums_numpy
 from tui_chat.engine.sampling import Sampler
 from tui_chat.engine.tracing import Tracer, rank
 from tui_chat.engine.types import SamplingParams
@@ -23,6 +24,16 @@ def test_matches_float64(n: int, seed: int, spread: float) -> None:
     assert figures.entropy == pytest.approx(float(-(p * np.log(p)).sum()), abs=2e-5)
     assert figures.confidence == pytest.approx(float(p.max()), abs=2e-5)
     assert [token for token, _ in figures.top] == np.argsort(-logits, kind="stable")[:20].tolist()
+
+
+@given(st.integers(1, 40_000), st.integers(0, 2**32 - 1), st.booleans())
+def test_sums_with_and_without_ggml_agree(n: int, seed: int, banned: bool) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 4, n).astype(np.float32)
+    if banned and n > 1:
+        logits[rng.integers(0, n)] = -np.inf
+    highest = float(logits.max())
+    assert ExpSums()(logits, highest) == pytest.approx(exp_sums_numpy(logits, highest), rel=2e-5, abs=1e-5)
 
 
 def test_uniform_and_certain_distributions() -> None:

@@ -61,7 +61,7 @@ class Generation:
         self._live = live or LiveParams(request.params)
         self._cancel = cancel
         self._tracer = Tracer(info.n_vocab, request.top_n)
-        self._logits = np.empty(info.n_vocab, np.float32)
+        self._logits = np.empty(0, np.float32)
         self._text, self._stops = TextStream(), StopStrings(request.limits.stop)
         self._pending: list[GeneratedToken] = []
         self._pending_text = ""
@@ -98,7 +98,9 @@ class Generation:
                 if sampler is None or self._live.params is not params:
                     params = self._live.params
                     sampler = self._new_sampler(params, sampler)
-                np.copyto(self._logits, self._context.logits())
+                self._logits = self._context.logits()
+                if launch_first:  # the next evaluation writes over them before the figures are made
+                    self._logits = self._logits.copy()
                 position = len(self._context.ids)
                 distribution = self._confidence_check()
                 if distribution is not None and distribution.confidence < (self._request.limits.min_confidence or 0):
@@ -161,7 +163,7 @@ class Generation:
         piece = self._vocab.piece(choice.id)
         trace: TokenTrace | None = None
         if self._request.inspect:
-            distribution = distribution or self._tracer.measure(self._logits)
+            distribution = distribution or self._tracer.measure(self._logits, choice.selection)
             trace = self._tracer.trace(self._logits, distribution, choice, position, piece, seconds)
         return GeneratedToken(choice.id, piece, trace)
 

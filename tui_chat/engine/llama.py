@@ -29,9 +29,11 @@ lc: Any = llama_cpp.llama_cpp
 
 log = logging.getLogger("tui_chat.llama")
 
-_LIB_DIR = Path(lc._lib._name).parent
+LIB_DIR = Path(lc._lib._name).parent
+"""Where the shared libraries of the build are."""
+
 _short = ctypes.PyDLL(lc._lib._name)
-_ggml = ctypes.CDLL(str(next(_LIB_DIR.glob("*ggml.*"))))
+_ggml = ctypes.CDLL(str(next(LIB_DIR.glob("*ggml.*"))))
 
 _KV_TYPES = {"f32": 0, "f16": 1, "q8_0": 8}
 _FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
@@ -55,6 +57,7 @@ _token_to_piece = bind_short(
 )
 _token_attr = bind_short("llama_vocab_get_attr", [_p, ctypes.c_int32], ctypes.c_int)
 _is_eog = bind_short("llama_vocab_is_eog", [_p, ctypes.c_int32], ctypes.c_bool)
+
 
 _strlen = ctypes.cast(ctypes.CDLL(None if os.name != "nt" else "msvcrt").strlen, lc.ggml_abort_callback)
 """Serves as abort callback on a `CancelFlag`: non-zero as soon as the flag's C string is not empty."""
@@ -123,7 +126,7 @@ def system_facts() -> dict[str, object]:
     return {
         "llama_cpp_python": llama_cpp.__version__,
         "llama_cpp_build": _ggml_build(),
-        "library": str(_LIB_DIR),
+        "library": str(LIB_DIR),
         "supports_gpu_offload": bool(lc.llama_supports_gpu_offload()),
         "devices": devices,
         "system_info": lc.llama_print_system_info().decode().strip(),
@@ -132,7 +135,7 @@ def system_facts() -> dict[str, object]:
 
 def _ggml_build() -> str | None:
     """Version and commit of the ggml inside, where the build says."""
-    base = next(_LIB_DIR.glob("*ggml-base.*"), None)
+    base = next(LIB_DIR.glob("*ggml-base.*"), None)
     library = ctypes.CDLL(str(base)) if base else None
     if library is None or not hasattr(library, "ggml_version"):
         return None

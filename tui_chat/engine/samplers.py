@@ -15,7 +15,18 @@ CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)
 """Layout of `llama_token_data`."""
 
 
-_sampler_apply = bind_short("llama_sampler_apply", [ctypes.c_void_p, ctypes.POINTER(lc.llama_token_data_array)], None)
+class _Array(ctypes.Structure):
+    """`llama_token_data_array` with the pointer as a number: reading it makes no pointer object."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("size", ctypes.c_size_t),
+        ("selected", ctypes.c_int64),
+        ("sorted", ctypes.c_bool),
+    )
+
+
+_sampler_apply = bind_short("llama_sampler_apply", [ctypes.c_void_p, ctypes.POINTER(_Array)], None)
 _sampler_accept = bind_short("llama_sampler_accept", [ctypes.c_void_p, ctypes.c_int32], None)
 
 
@@ -28,8 +39,8 @@ class CandidateArray:
 
     def __init__(self, capacity: int) -> None:
         self._storage = np.zeros(capacity, CANDIDATE)
-        self._base = ctypes.cast(self._storage.ctypes.data, lc.llama_token_data_p)
-        self._struct = lc.llama_token_data_array(self._base, 0, -1, False)
+        self._base: int = self._storage.ctypes.data
+        self._struct = _Array(self._base, 0, -1, False)
         self._ref = ctypes.byref(self._struct)
 
     def fill(self, ids: NDArray[np.integer[Any]], logits: NDArray[np.float32]) -> None:
@@ -50,8 +61,7 @@ class CandidateArray:
     def view(self) -> NDArray[np.void]:
         """The candidates as they stand: (n,) of `CANDIDATE`; read it before the next stage."""
         # XTC moves the pointer, so the struct is asked and not our own storage.
-        address = ctypes.addressof(self._struct.data.contents)
-        offset = (address - self._storage.ctypes.data) // CANDIDATE.itemsize
+        offset = (self._struct.data - self._base) // CANDIDATE.itemsize
         return self._storage[offset : offset + self._struct.size]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_chat.engine.samplers import CandidateArray, NativeSampler
-from tui_chat.engine.selection import at_least
+from tui_chat.engine.selection import Selection, select
 from tui_chat.engine.types import Candidate, SamplingParams, StageTrace
 from tui_chat.errors import DecodeError, SamplingError
 
@@ -58,6 +58,8 @@ class Choice:
     """(n_survivors,) the tokens the draw was made from, best first."""
     p: NDArray[np.float64]
     """(n_survivors,) their probabilities; they sum to 1."""
+    selection: Selection
+    """The best raw logits, at least as many as top-k keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +174,15 @@ class Sampler:
             DecodeError: A logit is NaN or +inf.
             SamplingError: No candidate is left.
         """
-        best = float(logits.max())
-        if not np.isfinite(best):
-            if best == -np.inf:
+        selection = select(logits, (self._room or 1) + len(touched := self._touched()))
+        if not np.isfinite(selection.highest):
+            if selection.highest == -np.inf:
                 raise SamplingError(f"no token can be chosen at position {position}: every logit is -inf")
             raise DecodeError(
-                f"the model gave {best} as a logit at position {position}: its weights or the build are broken"
+                f"the model gave {selection.highest} as a logit at position {position}: "
+                "its weights or the build are broken"
             )
-        infinite = bool(logits.min() == -np.inf)
-        hidden = self._fill(logits, prefilter, infinite)
+        infinite, hidden = self._fill(logits, selection, touched if prefilter and self._room else None)
         stages = []
         running = {stage.name: stage.sampler for stage in self._stages}
         for name in self._reported:
@@ -197,22 +199,34 @@ class Sampler:
                 survivors = int(np.count_nonzero(view["logit"] > -np.inf))
                 shown = _describe(view, show) if show else ()
             stages.append(StageTrace(name, survivors + hidden, shown))
-        return self._draw(tuple(stages), position)
+        return self._draw(tuple(stages), position, selection)
 
-    def _fill(self, logits: NDArray[np.float32], prefilter: bool, infinite: bool) -> int:
-        """Put the logits into the candidate array; returns how many finite ones were left out."""
-        if prefilter and self._room:
-            ids = at_least(logits, self._room + len(self._touched()))
-            if len(ids) * 2 < self._n_vocab:
-                touched = self._touched()
-                if touched:
-                    ids = np.union1d(ids, np.fromiter(touched, np.intp, len(touched)))
-                self._candidates.fill(ids, logits[ids])
-                if infinite:
-                    return int(np.count_nonzero(logits > -np.inf)) - int(np.count_nonzero(logits[ids] > -np.inf))
-                return self._n_vocab - len(ids)
-        self._candidates.fill(np.arange(self._n_vocab), logits)
-        return 0
+    def _fill(self, logits: NDArray[np.float32], selection: Selection, touched: set[int] | None) -> tuple[bool, int]:
+        """Put into the candidate array all that can survive top-k; everything where that cannot be foreseen.
+
+        Args:
+            logits: (n_vocab,) float32.
+            selection: At least as many of the best as top-k keeps and `touched` has.
+            touched: Tokens that stages ahead of top-k single out; None for everything.
+
+        Returns:
+            Whether -inf is among the candidates, and how many finite logits were left out.
+        """
+        if touched is None or len(selection.ids) * 2 >= self._n_vocab:
+            self._candidates.fill(np.arange(self._n_vocab), logits)
+            return bool(logits.min() == -np.inf), 0
+        pool = selection.ids
+        if touched:
+            singled_out = np.fromiter(touched, np.intp, len(touched))
+            pool = np.concatenate((pool, singled_out[logits[singled_out] < selection.bound]))
+        chosen = logits[pool]
+        self._candidates.fill(pool, chosen)
+        if self._reported[0] == "top_k":
+            return bool(chosen.min() == -np.inf), 0  # nothing is said of the candidates before top-k
+        infinite = bool(logits.min() == -np.inf)
+        if not infinite:
+            return False, self._n_vocab - len(pool)
+        return True, int(np.count_nonzero(logits > -np.inf)) - int(np.count_nonzero(chosen > -np.inf))
 
     def _prefilter_room(self) -> int:
         """The k of a top-k that only elementwise stages precede, else 0.
@@ -253,16 +267,16 @@ class Sampler:
             self._ahead[stream] = start, draws
         return float(draws[position - start])
 
-    def _draw(self, stages: tuple[StageTrace, ...], position: int) -> Choice:
+    def _draw(self, stages: tuple[StageTrace, ...], position: int, selection: Selection) -> Choice:
         ids, logits = _sorted(self._candidates.view())
         if not len(ids):
             raise SamplingError(f"no token can be chosen at position {position}: every candidate is banned")
         if self.params.temperature == 0 and "temperature" in self.params.order:
-            return Choice(int(ids[0]), None, stages, ids[:1], np.ones(1))
+            return Choice(int(ids[0]), None, stages, ids[:1], np.ones(1), selection)
         p = softmax(logits)
         u = self._u(position, _DRAW)
         picked = min(int(np.searchsorted(np.cumsum(p), u, side="right")), len(ids) - 1)
-        return Choice(int(ids[picked]), u, stages, ids, p)
+        return Choice(int(ids[picked]), u, stages, ids, p, selection)
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:

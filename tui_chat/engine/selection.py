@@ -1,11 +1,14 @@
-"""The best few of many logits, exactly, in about one pass over them.
+"""The best few of many logits, exactly, in one pass over them.
 
-`np.partition` of 151,936 float32 takes 0.8 ms. Here the maxima of interleaved blocks give a lower bound on the k-th
-best logit: the k-th best block maximum has at least k logits at or above it. One elementwise maximum, one partition of
-a few thousand numbers and one comparison follow, and no state is carried from token to token.
+`np.partition` of 151,936 float32 takes 0.8 ms. Here the vocabulary is seen as a table of 32 rows: the k-th best of its
+column maxima is a bound that at least k logits reach, and only columns whose maximum reaches it can hold one that does.
+So there is one elementwise maximum over everything, and all the rest looks at a few thousand numbers. No state is
+carried from token to token.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,33 +16,48 @@ from numpy.typing import NDArray
 _ROWS = 32
 
 
-def at_least(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Ids of at least the `count` best logits, with every tie of the last one.
+class Selection(NamedTuple):
+    """The best of a distribution."""
+
+    ids: NDArray[np.intp]
+    """Ascending ids of every logit that reaches `bound`."""
+    bound: float
+    """A logit that at least as many reach as were asked for, and seldom many more."""
+    highest: float
+    """The best logit; NaN if any is."""
+
+
+def select(logits: NDArray[np.float32], count: int) -> Selection:
+    """At least the `count` best logits, with every tie of the last one.
 
     Args:
-        logits: (n_vocab,) float32 without NaN.
-        count: How many are needed.
-
-    Returns:
-        Ascending ids; often some more than `count`, all of them when `count` is a large part of the vocabulary.
+        logits: (n_vocab,) float32.
+        count: From 1 on; more than there are gives all of them.
     """
     n = len(logits)
     columns = n // _ROWS
     if count * 2 >= columns:
-        if count >= n:
-            return np.arange(n)
-        bound = np.partition(logits, n - count)[n - count]
-    else:
-        maxima = logits[: columns * _ROWS].reshape(_ROWS, columns).max(axis=0)
-        bound = np.partition(maxima, columns - count)[columns - count]
-    return np.flatnonzero(logits >= bound)
+        bound = np.partition(logits, n - count)[n - count] if count < n else logits.min()
+        return Selection(np.flatnonzero(logits >= bound), float(bound), float(logits.max()))
+    table = logits[: columns * _ROWS].reshape(_ROWS, columns)
+    maxima = table.max(axis=0)
+    bound = np.partition(maxima, columns - count)[columns - count]
+    hot = np.flatnonzero(maxima >= bound)
+    rows, places = np.nonzero(table[:, hot] >= bound)
+    ids = rows * columns + hot[places]
+    rest = logits[columns * _ROWS :]
+    highest = maxima.max()
+    if len(rest):
+        ids = np.concatenate((ids, columns * _ROWS + np.flatnonzero(rest >= bound)))
+        highest = np.maximum(highest, rest.max())
+    return Selection(ids, float(bound), float(highest))
 
 
 def best_first(ids: NDArray[np.intp], logits: NDArray[np.float32]) -> NDArray[np.intp]:
     """`ids` by falling logit, ties by rising id.
 
     Args:
-        ids: Any ids, ascending.
+        ids: Ascending ids.
         logits: (n_vocab,) float32.
     """
     return ids[np.argsort(-logits[ids], kind="stable")]

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_chat.engine.expsums import ExpSums
 from tui_chat.engine.sampling import Choice
-from tui_chat.engine.selection import at_least, best_first
+from tui_chat.engine.selection import Selection, best_first, select
 from tui_chat.engine.types import TokenTrace
+from tui_chat.errors import DecodeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Distribution:
 
 
 class Tracer:
-    """Computes figures over a vocabulary without allocating per token.
+    """Computes figures over a vocabulary.
 
     Args:
         n_vocab: Size of the vocabulary.
@@ -39,27 +41,26 @@ class Tracer:
     """
 
     def __init__(self, n_vocab: int, top_n: int) -> None:
-        self._shifted = np.empty(n_vocab, np.float32)
-        self._exp = np.empty(n_vocab, np.float32)
+        self._exp_sums = ExpSums()
         self._top_n = min(top_n, n_vocab)
 
-    def measure(self, logits: NDArray[np.float32]) -> Distribution:
-        """Logsumexp, entropy and the best tokens of (n_vocab,) float32 raw logits.
+    def measure(self, logits: NDArray[np.float32], selection: Selection | None = None) -> Distribution:
+        """Logsumexp, entropy and the best tokens of a raw distribution.
 
         With e = exp(l - max): logsumexp = max + ln(sum e), entropy = ln(sum e) - sum(e (l - max)) / sum e.
+
+        Args:
+            logits: (n_vocab,) float32.
+            selection: The best of them, if they are known.
         """
-        top = best_first(at_least(logits, self._top_n), logits)[: self._top_n]
-        best = logits[top[0]]
-        np.subtract(logits, best, out=self._shifted)
-        np.exp(self._shifted, out=self._exp)
-        total = float(self._exp.sum())
-        with np.errstate(invalid="ignore"):  # 0 * -inf, of tokens the model itself rules out
-            np.multiply(self._exp, self._shifted, out=self._shifted)
-        weighted = float(self._shifted.sum())
-        if math.isnan(weighted):
-            weighted = float(np.nansum(self._shifted))
+        if selection is None or len(selection.ids) < self._top_n:
+            selection = select(logits, self._top_n)
+        if not math.isfinite(selection.highest):
+            raise DecodeError(f"the model gave {selection.highest} as a logit: its weights or the build are broken")
+        top = best_first(selection.ids, logits)[: self._top_n]
+        total, weighted = self._exp_sums(logits, selection.highest)
         return Distribution(
-            logsumexp=float(best) + math.log(total),
+            logsumexp=selection.highest + math.log(total),
             entropy=max(0.0, math.log(total) - weighted / total),
             top=tuple(zip(top.tolist(), logits[top].tolist(), strict=True)),
         )

@@ -20,7 +20,9 @@ from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import GenerationFinished, GenerationRequest, Limits, SamplingParams
 from tui_chat.errors import CancelledError
 
-_ROUNDS = 5
+_DECODE_ROUNDS = 12
+_PREFILL_ROUNDS = 4
+_SLICE_S = 0.15
 _PROMPT = 512
 _SHORT_PROMPT = 32
 
@@ -32,7 +34,7 @@ class Benchmark:
     model: str
     description: str
     tokens: int
-    """Tokens decoded in each measurement."""
+    """Tokens decoded in each of the loops, over all rounds."""
     floor_tokens_per_s: float
     """A bare loop of `llama_decode`, one token a call: no logits read, nothing sampled."""
     tokens_per_s: float
@@ -74,39 +76,52 @@ def run_benchmark(
 
     Args:
         engine: Its cache is emptied.
-        tokens: Decoded in each measurement.
+        tokens: Decoded in each loop, over all rounds; more where that would take less than a moment.
         on_progress: Told what is measured next.
         cancel: Stops between measurements with `CancelledError`.
     """
     cancel = cancel or CancelFlag()
-    n_prompt = min(_PROMPT, engine.context.n_ctx - 1)
-    tokens = max(2, min(tokens, engine.context.n_ctx - n_prompt - 1 or 2, engine.context.n_ctx - 34))
-    start = min(_SHORT_PROMPT, n_prompt)
-    prompt = _prompt(engine, n_prompt)
+    n_ctx = engine.context.n_ctx
+    prompt = _prompt(engine, min(_PROMPT, n_ctx - 1))
+    short = prompt[: min(_SHORT_PROMPT, n_ctx // 4)]
+    slice_tokens = max(2, min(tokens // _DECODE_ROUNDS, n_ctx - len(short) - 2))
+    # A slice shorter than a scheduler's turn would measure the scheduler.
+    rate = _floor(engine, short, slice_tokens)
+    slice_tokens = max(2, min(max(slice_tokens, round(rate * _SLICE_S)), n_ctx - len(short) - 2))
     rates: dict[str, list[float]] = {"floor": [], "plain": [], "inspected": [], "pre_floor": [], "prefill": []}
     ttfts: list[float] = []
-    _decode(engine, prompt[:start], min(8, tokens), inspect=True)
-    for number in range(1, _ROUNDS + 1):
-        on_progress(f"round {number} of {_ROUNDS}")
-        turns: tuple[tuple[str, Callable[[], float]], ...] = (
-            ("floor", lambda: _floor(engine, prompt[:start], tokens)),
-            ("inspected", lambda: _decode(engine, prompt[:start], tokens, inspect=True)),
-            ("plain", lambda: _decode(engine, prompt[:start], tokens, inspect=False)),
-            ("pre_floor", lambda: _prefill_floor(engine, prompt)),
-            ("prefill", lambda: _prefill(engine, prompt)),
-        )
-        for name, measure in turns:
-            if cancel.is_set():
-                raise CancelledError("the benchmark was stopped")
-            rates[name].append(measure())
-        ttfts.append(_ttft(engine, prompt))
+
+    def take(turns: dict[str, Callable[[], float]], rounds: int, what: str) -> None:
+        names = list(turns)
+        for number in range(rounds):
+            on_progress(f"{what}, round {number + 1} of {rounds}")
+            for name in names:
+                if cancel.is_set():
+                    raise CancelledError("the benchmark was stopped")
+                rates[name].append(turns[name]())
+            # Whoever goes first after a pause finds a cooler, or a busier, machine: take turns at that too.
+            names.append(names.pop(0))
+
+    _decode(engine, short, slice_tokens, inspect=True)
+    decode: dict[str, Callable[[], float]] = {
+        "floor": lambda: _floor(engine, short, slice_tokens),
+        "inspected": lambda: _decode(engine, short, slice_tokens, inspect=True),
+        "plain": lambda: _decode(engine, short, slice_tokens, inspect=False),
+    }
+    take(decode, _DECODE_ROUNDS, "decode")
+    take(
+        {"pre_floor": lambda: _prefill_floor(engine, prompt), "prefill": lambda: _prefill(engine, prompt)},
+        _PREFILL_ROUNDS,
+        "prefill",
+    )
+    ttfts = [_ttft(engine, prompt) for _ in range(3)]
     median = {name: statistics.median(values) for name, values in rates.items()}
     per_token = [1 / own - 1 / floor for own, floor in zip(rates["inspected"], rates["floor"], strict=True)]
     rss, kv = resident_bytes(), engine.kv_bytes
     return Benchmark(
         model=engine.info.name,
         description=engine.info.description,
-        tokens=tokens,
+        tokens=slice_tokens * _DECODE_ROUNDS,
         floor_tokens_per_s=median["floor"],
         tokens_per_s=median["plain"],
         inspected_tokens_per_s=median["inspected"],
