@@ -12,7 +12,8 @@ the message and leaves with `exit_code`; the app shows it as a notice. Anything 
     ├── ModelError                 a model cannot be used (exit 1)
     │   ├── ModelNotFoundError     no such file, name or repository entry
     │   ├── ModelFileError         the file is not a whole, usable GGUF model
-    │   ├── ModelLoadError         llama.cpp refused it (memory, unknown architecture)
+    │   ├── ModelLoadError         llama.cpp refused it (an architecture it does not know)
+    │   │   └── ModelMemoryError   there is not enough memory for it
     │   └── DownloadError          the Hub did not give the file
     ├── EngineError                inference went wrong (exit 1)
     │   ├── PromptTooLongError     the prompt does not fit into the context
@@ -88,6 +89,10 @@ class ModelFileError(ModelError):
 
 class ModelLoadError(ModelError):
     """llama.cpp could not load a file that looked whole."""
+
+
+class ModelMemoryError(ModelLoadError):
+    """The weights or the KV cache do not fit into memory; without another model they might."""
 
 
 class DownloadError(ModelError):

@@ -11,9 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.engine import Engine
-from tui_chat.engine.generation import LiveParams
 from tui_chat.engine.types import (
     EngineEvent,
     FinishReason,

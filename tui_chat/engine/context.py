@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.llama import NativeContext
 from tui_chat.errors import CancelledError, PromptTooLongError
 
@@ -84,6 +84,10 @@ class Context:
                 raise CancelledError("the prompt was stopped while it was read")
             yield len(self._ids)
 
+    def abort_with(self, flag: CancelFlag | None) -> None:
+        """Let `flag` stop an evaluation under way; `prefill` does so by itself."""
+        self._native.abort_with(flag)
+
     def append(self, token: int) -> bool:
         """Evaluate one more token; False when the abort flag stopped it.
 
@@ -101,10 +105,16 @@ class Context:
         try:
             done = self._native.decode(chunk, position, logits=logits)
         except BaseException:
-            self._native.forget_from(position)
+            self._forget_tail()
             raise
         if done:
             self._ids.extend(chunk)
         else:
-            self._native.forget_from(position)
+            self._forget_tail()
         return done
+
+    def _forget_tail(self) -> None:
+        """Bring the cache back to what `ids` says after a batch that broke off."""
+        if not self._ids or not self._native.forget_from(len(self._ids)):
+            self._native.forget_all()
+            self._ids.clear()

@@ -13,13 +13,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_chat.engine.cancel import CancelFlag
 from tui_chat.engine.context import Context
-from tui_chat.engine.generation import Generation, LiveParams
+from tui_chat.engine.control import CancelFlag, LiveParams
+from tui_chat.engine.generation import Generation
 from tui_chat.engine.gguf import validate
 from tui_chat.engine.llama import NativeContext, NativeModel, Vocabulary
 from tui_chat.engine.types import EngineEvent, GenerationRequest, LoadOptions, ModelInfo
-from tui_chat.errors import ModelLoadError
+from tui_chat.errors import ModelLoadError, ModelMemoryError
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class Engine:
             dimensions = model.dimensions()
             n_ctx = options.n_ctx or min(dimensions["n_ctx_train"], _DEFAULT_N_CTX)
             n_threads = options.n_threads or (1 if model.size_bytes < _ONE_THREAD_BELOW_BYTES else _physical_cores())
+            _require_memory(model, options, n_ctx)
             native = NativeContext(model, options, n_ctx=n_ctx, n_threads=n_threads)
         except BaseException:
             model.close()
@@ -147,6 +148,33 @@ def _physical_cores() -> int:
         except OSError:
             return len(allowed)
     return max(1, len(siblings))
+
+
+_BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
+
+
+def _require_memory(model: NativeModel, options: LoadOptions, n_ctx: int) -> None:
+    """Refuse a KV cache that this machine cannot hold: Linux hands the memory out all the same, and kills us later.
+
+    Raises:
+        ModelMemoryError: Names both sizes.
+    """
+    d = model.dimensions()
+    architecture = model.text("general.architecture")
+    head_dim = int(model.text(f"{architecture}.attention.key_length") or d["n_embd"] // max(1, d["n_head"]))
+    per_token = (
+        d["n_layer"] * d["n_head_kv"] * head_dim * sum(_BYTES_PER_VALUE[t] for t in (options.type_k, options.type_v))
+    )
+    try:
+        meminfo = Path("/proc/meminfo").read_text()
+        available = int(re.findall(r"MemAvailable:\s+(\d+) kB", meminfo)[0]) * 1024
+    except (OSError, IndexError):
+        return
+    if n_ctx * per_token > available:
+        raise ModelMemoryError(
+            f"a context of {n_ctx} tokens needs {n_ctx * per_token / 2**30:.1f} GiB for its KV cache, and "
+            f"{available / 2**30:.1f} GiB are free: lower n_ctx to {int(available / per_token * 0.8)} or less"
+        )
 
 
 def _required_token(vocab: Vocabulary, text: str, path: Path) -> int:

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tui_chat.engine.cancel import CancelFlag
 from tui_chat.engine.context import Context
+from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.decoding import StopStrings, TextStream
 from tui_chat.engine.llama import Vocabulary
 from tui_chat.engine.sampling import Choice, Sampler
@@ -30,17 +30,10 @@ from tui_chat.engine.types import (
     TokenTrace,
     Usage,
 )
-from tui_chat.errors import CancelledError
+from tui_chat.errors import CancelledError, TuiChatError
 
 BATCHES_PER_S = 30
 """Most `TokensGenerated` events a second."""
-
-
-class LiveParams:
-    """Settings another thread may replace while an answer is written."""
-
-    def __init__(self, params: SamplingParams) -> None:
-        self.params = params
 
 
 class Generation:
@@ -58,7 +51,7 @@ class Generation:
     ) -> None:
         self._context, self._vocab, self._info = context, vocab, info
         self._request, self._request_id = request, request_id
-        self._live = live or LiveParams(request.params)
+        self._live = live or LiveParams()
         self._cancel = cancel
         self._tracer = Tracer(info.n_vocab, request.top_n)
         self._logits = np.empty(0, np.float32)
@@ -89,14 +82,15 @@ class Generation:
         prefill_s = self._elapsed()
         first_s: float | None = None
         sampler: Sampler | None = None
-        params = self._live.params
+        params = self._request.params
         reason: FinishReason | None = None
         try:
             while reason is None:
                 if (reason := self._limit_reached(first_s)) is not None:
                     break
-                if sampler is None or self._live.params is not params:
-                    params = self._live.params
+                wanted = self._live.params or self._request.params
+                if sampler is None or wanted is not params:
+                    params = wanted
                     sampler = self._new_sampler(params, sampler)
                 self._logits = self._context.logits()
                 if launch_first:  # the next evaluation writes over them before the figures are made
@@ -113,13 +107,13 @@ class Generation:
                     self._end = self._token(choice, distribution, position, seconds)
                     reason = FinishReason.EOS
                     break
-                wanted = self._generated + 1 < self._request.limits.max_tokens and position + 1 < self._context.n_ctx
-                alive = self._context.append(choice.id) if wanted and launch_first else True
+                goes_on = self._generated + 1 < self._request.limits.max_tokens and position + 1 < self._context.n_ctx
+                alive = self._context.append(choice.id) if goes_on and launch_first else True
                 stopped = self._emit(self._token(choice, distribution, position, seconds))
                 sampler.accept(choice.id)
                 if stopped:
                     reason = FinishReason.STOP
-                elif not wanted:
+                elif not goes_on:
                     reason = FinishReason.LENGTH
                 if (batch := self._batch(force=self._generated == 1)) is not None:
                     yield batch
@@ -127,7 +121,12 @@ class Generation:
                     alive = self._context.append(choice.id)
                 if not alive:
                     reason = FinishReason.CANCELLED
+        except TuiChatError:
+            if (batch := self._batch(force=True)) is not None:
+                yield batch
+            raise
         finally:
+            self._context.abort_with(None)
             if sampler is not None:
                 sampler.close()
         self._pending_text += "" if reason is FinishReason.STOP else self._rest()

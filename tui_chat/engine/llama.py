@@ -20,9 +20,9 @@ import llama_cpp.llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.types import LoadOptions
-from tui_chat.errors import CancelledError, DecodeError, ModelLoadError
+from tui_chat.errors import CancelledError, DecodeError, ModelLoadError, ModelMemoryError
 
 lc: Any = llama_cpp.llama_cpp
 """The bindings; they carry no usable types."""
@@ -231,6 +231,7 @@ class NativeModel:
 
     Raises:
         CancelledError: `on_progress` returned False.
+        ModelMemoryError: There is not enough memory for it.
         ModelLoadError: llama.cpp refused the file; the message holds the reason it logged.
     """
 
@@ -254,7 +255,8 @@ class NativeModel:
         if not self.handle:
             if given_up:
                 raise CancelledError(f"loading {path.name} was stopped")
-            raise ModelLoadError(f"{path}: llama.cpp cannot load this model: {_reason(self.load_log)}")
+            kind = ModelMemoryError if any("alloc" in line for line in self.load_log) else ModelLoadError
+            raise kind(f"{path}: llama.cpp cannot load this model: {_reason(self.load_log)}")
         self.vocab = Vocabulary(lc.llama_model_get_vocab(self.handle))
 
     def close(self) -> None:
@@ -324,7 +326,7 @@ class NativeContext:
     """The KV cache and compute buffers of one sequence on a model.
 
     Raises:
-        ModelLoadError: llama.cpp could not make it, mostly for want of memory.
+        ModelMemoryError: llama.cpp could not make it.
     """
 
     def __init__(self, model: NativeModel, options: LoadOptions, *, n_ctx: int, n_threads: int) -> None:
@@ -341,7 +343,7 @@ class NativeContext:
         self.handle: Any = lc.llama_init_from_model(model.handle, params)
         self.load_log = tuple(_sink.lines)
         if not self.handle:
-            raise ModelLoadError(
+            raise ModelMemoryError(
                 f"llama.cpp cannot make a context of {n_ctx} tokens: {_reason(self.load_log)}; lower n_ctx"
             )
         self._memory = lc.llama_get_memory(self.handle)
@@ -349,6 +351,9 @@ class NativeContext:
         self.n_ctx: int = lc.llama_n_ctx(self.handle)
         self.n_batch: int = lc.llama_n_batch(self.handle)
         self.on_gpu = any("offloaded" in line and "offloaded 0/" not in line for line in model.load_log)
+        self._flag: CancelFlag | None = None
+        self._logits_address = 0
+        self._logits_view = np.empty(0, np.float32)
         n = self.n_batch
         self._token, self._pos = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self._n_seq, self._logits = np.ones(n, np.int32), np.zeros(n, np.int8)
@@ -371,7 +376,8 @@ class NativeContext:
             self.handle = None
 
     def abort_with(self, flag: CancelFlag | None) -> None:
-        """Let `flag` stop a batch under way. The flag must outlive its use here."""
+        """Let `flag` stop a batch under way."""
+        self._flag = flag  # llama.cpp keeps its address
         address = ctypes.c_void_p(flag.address if flag else None)
         lc.llama_set_abort_callback(self.handle, _strlen if flag else lc.ggml_abort_callback(), address)
 
@@ -418,8 +424,10 @@ class NativeContext:
         address = _get_logits_ith(self.handle, -1)
         if not address:
             raise DecodeError("llama.cpp has no logits: the last batch asked for none")
-        buffer: Any = (ctypes.c_float * self._n_vocab).from_address(address)
-        return np.frombuffer(buffer, np.float32)
+        if address != self._logits_address:
+            buffer: Any = (ctypes.c_float * self._n_vocab).from_address(address)
+            self._logits_address, self._logits_view = address, np.frombuffer(buffer, np.float32)
+        return self._logits_view
 
     def forget_from(self, position: int) -> bool:
         """Drop the cache from `position` on; False where the architecture cannot drop a part (recurrent models)."""

@@ -47,7 +47,7 @@ class CandidateArray:
         """Start anew with these candidates."""
         n = len(ids)
         view = self._storage[:n]
-        view["id"], view["logit"], view["p"] = ids, logits, 0
+        view["id"], view["logit"] = ids, logits  # `p` is computed by the stages that read it
         self._struct.data, self._struct.size = self._base, n
         self._struct.selected, self._struct.sorted = -1, False
 

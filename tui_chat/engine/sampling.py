@@ -10,6 +10,7 @@ so the same seed, prefix and settings give the same token, however one got there
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,8 +26,6 @@ _DRAW, _XTC = 0, 1
 _AHEAD = 64
 _ELEMENTWISE = frozenset({"logit_bias", "penalties", "dry", "temperature"})
 """Stages that treat each token by itself, so that top-k behind them may be anticipated."""
-_LEAVE_INFINITE = frozenset({"logit_bias", "top_n_sigma", "temperature"})
-"""Stages that remove a token by setting its logit to -inf instead of shrinking the array."""
 
 
 def uniform(seed: int, position: int, stream: int = _DRAW) -> float:
@@ -69,8 +68,8 @@ class _Stage:
 
 
 def penalty_window(last_n: int, n_ctx: int) -> int:
-    """llama.cpp takes -1 for none; here it means the whole context."""
-    return n_ctx if last_n < 0 else last_n
+    """llama.cpp takes -1 for none; here it means the whole context. No window is longer: it would hold memory."""
+    return n_ctx if last_n < 0 else min(last_n, n_ctx)
 
 
 def _make_logit_bias(p: SamplingParams, n_vocab: int, _n_ctx: int) -> NativeSampler | None:
@@ -135,12 +134,14 @@ class Sampler:
         if outside:
             raise SamplingError(f"a logit bias names token {outside[0]}, but the vocabulary ends at {n_vocab - 1}")
         self._stages: list[_Stage] = []
-        self._idle = frozenset(always)
         for name in params.order:
             sampler = _MAKERS[name](params, n_vocab, n_ctx)
             if sampler is not None:
                 self._stages.append(_Stage(name, sampler))
-        self._reported = [name for name in params.order if name in self._idle or name in {s.name for s in self._stages}]
+        running = {stage.name: stage.sampler for stage in self._stages}
+        reported = [name for name in params.order if name in running or name in always]
+        self._plan = [(name, running.get(name)) for name in reported]
+        self._leave_infinite = {"logit_bias", "top_n_sigma"} | ({"temperature"} if params.temperature == 0 else set())
         window = penalty_window(params.repeat_last_n, n_ctx)
         self._windows = {"penalties": window, "dry": penalty_window(params.dry_penalty_last_n, n_ctx)}
         self._history = list(history)
@@ -164,6 +165,8 @@ class Sampler:
     def choose(self, logits: NDArray[np.float32], position: int, *, show: int = 0, prefilter: bool = True) -> Choice:
         """Pick the token for `position`.
 
+        Where several logits tie at the border of top-k, which of them stay is up to llama.cpp's partial sort.
+
         Args:
             logits: (n_vocab,) float32, raw.
             position: Index in the context of the token to pick.
@@ -175,8 +178,8 @@ class Sampler:
             SamplingError: No candidate is left.
         """
         selection = select(logits, (self._room or 1) + len(touched := self._touched()))
-        if not np.isfinite(selection.highest):
-            if selection.highest == -np.inf:
+        if not math.isfinite(selection.highest):
+            if selection.highest == -math.inf:
                 raise SamplingError(f"no token can be chosen at position {position}: every logit is -inf")
             raise DecodeError(
                 f"the model gave {selection.highest} as a logit at position {position}: "
@@ -184,19 +187,17 @@ class Sampler:
             )
         infinite, hidden = self._fill(logits, selection, touched if prefilter and self._room else None)
         stages = []
-        running = {stage.name: stage.sampler for stage in self._stages}
-        for name in self._reported:
+        for name, sampler in self._plan:
             if name == "top_k":
                 hidden = 0
-            sampler = running.get(name)
             if sampler is not None and not (name == "xtc" and self._xtc_rests(position)):
                 self._candidates.apply(sampler)
-            infinite = infinite or name in _LEAVE_INFINITE
             survivors = len(self._candidates)
             shown: tuple[Candidate, ...] = ()
-            if show or infinite:
+            if show or infinite or name in self._leave_infinite:
                 view = self._candidates.view()
-                survivors = int(np.count_nonzero(view["logit"] > -np.inf))
+                finite = int(np.count_nonzero(view["logit"] > -np.inf))
+                infinite, survivors = finite < survivors, finite
                 shown = _describe(view, show) if show else ()
             stages.append(StageTrace(name, survivors + hidden, shown))
         return self._draw(tuple(stages), position, selection)
@@ -221,7 +222,7 @@ class Sampler:
             pool = np.concatenate((pool, singled_out[logits[singled_out] < selection.bound]))
         chosen = logits[pool]
         self._candidates.fill(pool, chosen)
-        if self._reported[0] == "top_k":
+        if self._plan[0][0] == "top_k":
             return bool(chosen.min() == -np.inf), 0  # nothing is said of the candidates before top-k
         infinite = bool(logits.min() == -np.inf)
         if not infinite:
@@ -273,27 +274,35 @@ class Sampler:
             raise SamplingError(f"no token can be chosen at position {position}: every candidate is banned")
         if self.params.temperature == 0 and "temperature" in self.params.order:
             return Choice(int(ids[0]), None, stages, ids[:1], np.ones(1), selection)
-        p = softmax(logits)
+        p = softmax(logits, logits[0])
         u = self._u(position, _DRAW)
         picked = min(int(np.searchsorted(np.cumsum(p), u, side="right")), len(ids) - 1)
         return Choice(int(ids[picked]), u, stages, ids, p, selection)
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+def softmax(logits: NDArray[np.floating], highest: np.floating | None = None) -> NDArray[np.float64]:
     """Probabilities of (n,) logits, in float64.
 
     Args:
         logits: In nats; at least one finite.
+        highest: The largest of them, if it is known.
     """
-    e = np.exp(logits.astype(np.float64) - float(logits.max()))
-    return np.asarray(e / e.sum())
+    e = logits.astype(np.float64)
+    e -= logits.max() if highest is None else highest
+    np.exp(e, out=e)
+    e /= e.sum()
+    return e
 
 
 def _sorted(view: NDArray[np.void]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Ids and logits of the finite candidates, best first, ties by id."""
-    alive = view[view["logit"] > -np.inf]
-    order = np.lexsort((alive["id"], -alive["logit"]))
-    return alive["id"][order], alive["logit"][order]
+    ids, logits = view["id"], view["logit"]
+    order = np.lexsort((ids, -logits))
+    ids, logits = ids[order], logits[order]
+    if len(logits) and logits[-1] == -np.inf:
+        alive = np.count_nonzero(logits > -np.inf)
+        ids, logits = ids[:alive], logits[:alive]
+    return ids, logits
 
 
 def _describe(view: NDArray[np.void], show: int) -> tuple[Candidate, ...]:

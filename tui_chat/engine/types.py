@@ -83,6 +83,8 @@ class SamplingParams:
                 raise SamplingError(f"{name} must be a number, not {value!r}")
             if not low <= value <= high:
                 raise SamplingError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+        if self.temperature < _GREEDY_BELOW:
+            object.__setattr__(self, "temperature", 0.0)
         for token, bias in self.logit_bias:
             if math.isnan(bias) or bias == math.inf:
                 raise SamplingError(f"the bias of token {token} must be a number or -inf, not {bias}")
@@ -92,6 +94,9 @@ class SamplingParams:
         if len(set(self.order)) != len(self.order):
             raise SamplingError("a sampling stage stands twice in the order")
 
+
+_GREEDY_BELOW = 1e-6
+"""Logits divided by less overflow float32; the outcome would be greedy all the same."""
 
 MAX_SEED = 2**64 - 1
 """Largest seed: the Philox key is 64 bits wide."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.types import (
     EngineEvent,
     FinishReason,
@@ -32,11 +32,10 @@ from tui_chat.engine.types import (
     Timings,
     Usage,
 )
-from tui_chat.errors import CancelledError, EngineError, ModelLoadError, TuiChatError
+from tui_chat.errors import CancelledError, EngineError, ModelMemoryError, TuiChatError
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
-    from tui_chat.engine.generation import LiveParams
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +56,7 @@ class _Generate:
     request_id: int
     build: Callable[[Engine], GenerationRequest]
     cancel: CancelFlag = field(default_factory=CancelFlag)
+    live: LiveParams = field(default_factory=LiveParams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,8 @@ class EngineWorker:
         self._queue: queue.SimpleQueue[_Load | _Generate | _Run | None] = queue.SimpleQueue()
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._open: dict[int, CancelFlag] = {}
+        self._open: dict[int, _Load | _Generate] = {}
         self._closing = threading.Event()
-        self._live: LiveParams | None = None
         self._engine: Engine | None = None
         self._thread = threading.Thread(target=self._work, name="tui-chat-engine", daemon=True)
 
@@ -108,16 +107,17 @@ class EngineWorker:
         return self._submit(_Generate(next(self._ids), build))
 
     def set_params(self, params: SamplingParams) -> None:
-        """Use these settings from the next token of the answer under way on."""
-        live = self._live
-        if live is not None:
-            live.params = params
+        """Use these settings from the next token on, in every answer asked for so far, under way or waiting."""
+        with self._lock:
+            for command in self._open.values():
+                if isinstance(command, _Generate):
+                    command.live.params = params
 
     def cancel(self) -> None:
         """Stop every load and answer asked for so far, under way or waiting."""
         with self._lock:
-            for flag in self._open.values():
-                flag.set()
+            for command in self._open.values():
+                command.cancel.set()
 
     def run(self, job: Callable[[Engine], T]) -> Future[T]:
         """Ask the engine something, in its turn, on its thread.
@@ -146,7 +146,7 @@ class EngineWorker:
 
     def _submit(self, command: _Load | _Generate) -> int:
         with self._lock:
-            self._open[command.request_id] = command.cancel
+            self._open[command.request_id] = command
         self._queue.put(command)
         return command.request_id
 
@@ -179,8 +179,12 @@ class EngineWorker:
                 command.future.set_exception(EngineError("the engine is closed"))
 
     def _emit(self, event: EngineEvent) -> None:
-        if not self._closing.is_set():
+        if self._closing.is_set():
+            return
+        try:
             self._on_event(event)
+        except Exception:
+            log.exception("an event could not be delivered")
 
     def _do_load(self, command: _Load) -> None:
         from tui_chat.engine.engine import Engine
@@ -200,10 +204,10 @@ class EngineWorker:
             self._emit(ModelLoading(command.request_id, command.path, 0.0))
             try:
                 fresh = Engine.load(command.path, command.options, on_progress=progress)
-            except ModelLoadError:
+            except ModelMemoryError:
                 if self._engine is None:
                     raise
-                # Two models at once may be more than the memory holds: the old one makes room, and we try again.
+                # Two models at once are more than the memory holds: the old one makes room, and we try again.
                 self._engine.close()
                 self._engine = None
                 fresh = Engine.load(command.path, command.options, on_progress=progress)
@@ -216,8 +220,6 @@ class EngineWorker:
         self._emit(ModelLoaded(command.request_id, fresh.info))
 
     def _do_generate(self, command: _Generate) -> None:
-        from tui_chat.engine.generation import LiveParams
-
         try:
             if command.cancel.is_set():
                 self._emit(_never_begun(command.request_id))
@@ -225,15 +227,12 @@ class EngineWorker:
             if self._engine is None:
                 raise EngineError("no model is loaded: choose one with /model")
             request = command.build(self._engine)
-            self._live = LiveParams(request.params)
             for event in self._engine.generate(
-                request, request_id=command.request_id, live=self._live, cancel=command.cancel
+                request, request_id=command.request_id, live=command.live, cancel=command.cancel
             ):
                 self._emit(event)
         except Exception as error:
             self._emit(GenerationFailed(command.request_id, _known(error)))
-        finally:
-            self._live = None
 
     def _do_run(self, command: _Run) -> None:
         if not command.future.set_running_or_notify_cancel():

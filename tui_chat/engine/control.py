@@ -1,8 +1,10 @@
-"""One flag that stops work on the engine thread, readable by Python and by llama.cpp at once."""
+"""What other threads may do to work under way: stop it, or give it other settings."""
 
 from __future__ import annotations
 
 import ctypes
+
+from tui_chat.engine.types import SamplingParams
 
 
 class CancelFlag:
@@ -31,3 +33,14 @@ class CancelFlag:
     def is_set(self) -> bool:
         """Whether the work should stop."""
         return self._state[0] != b"\x00"
+
+
+class LiveParams:
+    """Settings that may be replaced while an answer is written, or before it begins.
+
+    Args:
+        params: None as long as nobody chose any: those of the request hold.
+    """
+
+    def __init__(self, params: SamplingParams | None = None) -> None:
+        self.params = params
