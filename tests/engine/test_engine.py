@@ -25,7 +25,7 @@ from tui_chat.engine.types import (
     SamplingParams,
     TokensGenerated,
 )
-from tui_chat.errors import CancelledError, ModelLoadError, PromptTooLongError
+from tui_chat.errors import CancelledError, DecodeError, ModelLoadError, ModelMemoryError, PromptTooLongError
 
 PROMPT = tuple(range(40, 100))
 PARAMS = SamplingParams(temperature=1.0, top_k=50, seed=11)
@@ -258,3 +258,24 @@ def test_text_of_split_characters_arrives_whole(engine: Engine) -> None:
     events = list(engine.generate(request(params=params, n=3)))
     assert ids(events) == euro
     assert "".join(ev.text for ev in events if isinstance(ev, TokensGenerated)) == "\u20ac"
+
+
+def test_a_context_that_memory_cannot_hold_is_refused_with_both_sizes(noise_path: Path) -> None:
+    with pytest.raises(ModelMemoryError, match=r"2000000000 tokens needs .* GiB .* are free: lower n_ctx"):
+        Engine.load(noise_path, LoadOptions(n_ctx=2_000_000_000))
+
+
+def test_the_abort_flag_of_a_finished_answer_is_forgotten(engine: Engine) -> None:
+    cancel = CancelFlag()
+    list(engine.generate(request(n=2), cancel=cancel))
+    cancel.set()
+    engine.bare_decode(range(30), batch=1)
+    assert engine.logits(PROMPT).shape == (600,)
+
+
+def test_broken_logits_are_named_before_a_confidence_limit_is_applied(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.context, "logits", lambda: np.full(600, np.nan, np.float32))
+    with pytest.raises(DecodeError, match="nan"):
+        list(engine.generate(request(min_confidence=0.5)))

@@ -205,6 +205,16 @@ def test_the_draw_is_the_documented_philox() -> None:
     assert uniform(42, 9) == expected
 
 
+@pytest.mark.parametrize("temperature", [1e-40, 1e-9])
+def test_a_temperature_too_small_to_divide_by_is_greedy(temperature: float) -> None:
+    choice = Sampler(replace(NEUTRAL, temperature=temperature), 3, N_CTX).choose(np.array([1, 3, 2], np.float32), 0)
+    assert (choice.id, choice.u) == (1, None)
+
+
+def test_no_window_is_longer_than_the_context() -> None:
+    assert [penalty_window(n, 100) for n in (-1, 0, 64, 2**31 - 1)] == [100, 0, 64, 100]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_broken_logits_are_an_error_that_names_the_position(bad: float) -> None:
     logits = np.array([0.0, bad, 1.0], np.float32)

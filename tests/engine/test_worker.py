@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -146,3 +147,35 @@ def test_closing_in_the_middle_of_an_answer_is_quiet(noise_path: Path) -> None:
         late.result(1)
     with pytest.raises(EngineError):
         desk.worker.run(lambda engine: engine.info).result(1)
+
+
+def test_a_refused_model_leaves_the_old_one(desk: Desk, noise_path: Path) -> None:
+    desk.worker.load(noise_path, OPTIONS)
+    desk.wait(ModelLoaded)
+    desk.worker.load(noise_path, LoadOptions(n_ctx=256, eos_token="</none>"))
+    assert desk.wait(ModelFailed).kept
+    desk.worker.generate(ask())
+    assert desk.wait(GenerationFinished).usage.generated == 5
+
+
+def test_settings_changed_while_a_request_waits_hold_for_it(desk: Desk, noise_path: Path) -> None:
+    desk.worker.load(noise_path, OPTIONS)
+    desk.wait(ModelLoaded)
+    gate = threading.Event()
+    desk.worker.run(lambda _: gate.wait(30))
+    desk.worker.generate(ask(20))
+    desk.worker.set_params(SamplingParams(temperature=0))
+    gate.set()
+    batch = desk.wait(TokensGenerated)
+    assert all(token.trace is not None and token.trace.u is None for token in batch.tokens)
+
+
+def test_a_listener_that_fails_does_not_end_the_thread(noise_path: Path) -> None:
+    def listen(_: EngineEvent) -> None:
+        raise RuntimeError("the screen is gone")
+
+    worker = EngineWorker(listen)
+    worker.start()
+    worker.load(noise_path, OPTIONS)
+    assert worker.run(lambda engine: engine.vocab.n_vocab).result(30) == 600
+    assert worker.close(10)

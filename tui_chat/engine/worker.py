@@ -113,11 +113,12 @@ class EngineWorker:
                 if isinstance(command, _Generate):
                     command.live.params = params
 
-    def cancel(self) -> None:
-        """Stop every load and answer asked for so far, under way or waiting."""
+    def cancel(self, request_id: int | None = None) -> None:
+        """Stop a load or answer, under way or waiting; None stops every one asked for so far."""
         with self._lock:
             for command in self._open.values():
-                command.cancel.set()
+                if request_id in (None, command.request_id):
+                    command.cancel.set()
 
     def run(self, job: Callable[[Engine], T]) -> Future[T]:
         """Ask the engine something, in its turn, on its thread.
