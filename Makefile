@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SETUP := $(PYTHON) .ci/setup_venv.py
 
 .DEFAULT_GOAL := help
-.PHONY: help chat setup setup-dev test check lint format types unit clean python
+.PHONY: help chat setup setup-dev test check lint format types unit picture clean python
 
 help:
 	@echo "make chat     set everything up and start the chat      ARGS=\"--model model.gguf\""
@@ -18,6 +18,7 @@ help:
 	@echo "make lint     ruff's rules and its format, checked"
 	@echo "make format   the same, applied"
 	@echo "make types    mypy, strict"
+	@echo "make picture  take the picture in the README anew"
 	@echo "make clean    remove caches and built packages"
 	@echo
 	@echo "PYTHON=python3.12 chooses the Python (3.11 or newer) for $(VENV);"
@@ -50,6 +51,9 @@ unit: setup-dev
 format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+picture: setup-dev
+	$(BIN)/python -m tests.picture docs/screenshot.svg
 
 clean:
 	rm -rf dist .hypothesis .mypy_cache .pytest_cache .ruff_cache snapshot_report.html

@@ -50,7 +50,7 @@ def main() -> None:
         "stop in decode": stop_times(path, options.rounds, prefill=False),
         "stop in prefill": stop_times(path, options.rounds, prefill=True),
     }
-    for label, after_s in (("quit while loading", (0.3, 1.2)), ("quit while it answers", (3.0, 5.0))):
+    for label, after_s in (("quit while loading", (0.2, 0.6)), ("quit while it answers", (2.5, 4.0))):
         rows[label] = [quit_time(path, random.uniform(*after_s)) for _ in range(options.rounds)]
     for label, seconds in rows.items():
         worst, middle = max(seconds) * 1e3, sorted(seconds)[len(seconds) // 2] * 1e3
@@ -78,12 +78,13 @@ def stop_times(path: Path, rounds: int, *, prefill: bool) -> list[float]:
 
 
 def quit_time(path: Path, after_s: float) -> float:
-    """Seconds from Ctrl+Q to the end of the app, typed `after_s` seconds after its start."""
+    """Seconds from Ctrl+Q to the end of the app, typed `after_s` seconds after its first frame."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm-256color"
         os.execv(sys.executable, [sys.executable, "-m", "tui_chat", "--model", str(path)])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    _drain_until(terminal, b"glass-box")
     _drain(terminal, after_s * 0.6)
     os.write(terminal, b"tell me a long story\r")
     _drain(terminal, after_s * 0.4)
@@ -114,6 +115,17 @@ def _wait(events: queue.Queue[EngineEvent], kind: type) -> None:
 
 def _pause(seconds: float) -> None:
     select.select([], [], [], seconds)
+
+
+def _drain_until(terminal: int, text: bytes) -> None:
+    """Read what the app draws until `text` is in it: before its first frame the terminal keeps Ctrl+Q to itself."""
+    seen = b""
+    deadline = time.perf_counter() + 30
+    while text not in seen:
+        if time.perf_counter() > deadline:
+            raise SystemExit("the app did not draw its first frame within 30 s")
+        if select.select([terminal], [], [], 0.1)[0]:
+            seen += os.read(terminal, 1 << 16)
 
 
 def _drain(terminal: int, seconds: float) -> None:

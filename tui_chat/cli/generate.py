@@ -31,6 +31,7 @@ from tui_chat.engine.types import (
 )
 from tui_chat.errors import CancelledError, EngineError, UsageError
 from tui_chat.lessons.documents import dump, trace_document
+from tui_chat.ui.text import piece_label, visible
 
 if TYPE_CHECKING:
     from tui_chat.config import LoadedSettings, Settings
@@ -163,7 +164,7 @@ class _Answer:
             self.tokens += event.tokens
             if self._stream:
                 # A terminal would obey control sequences in what the model writes; a file or pipe gets the bytes.
-                click.echo(inert(event.text) if sys.stdout.isatty() else event.text, nl=False)
+                click.echo(visible(event.text) if sys.stdout.isatty() else event.text, nl=False)
                 sys.stdout.flush()
         elif isinstance(event, GenerationFinished):
             self.finished = event
@@ -184,18 +185,6 @@ class _Answer:
         if self.done.reason is FinishReason.LENGTH and self._stream and sys.stderr.isatty():
             return [*of_prompt, f"ended after {self.done.usage.generated} tokens: --max-tokens allows more"]
         return of_prompt
-
-
-def inert(text: str) -> str:
-    """The text with control characters, but for line breaks and tabs, as visible symbols."""
-    return "".join(
-        char
-        if char in "\n\t" or ((char.isprintable() or char.isspace()) and ord(char) not in (0x85, 0x0B, 0x0C, 0x0D))
-        else chr(0x2400 + ord(char))
-        if ord(char) < 0x20
-        else "\N{REPLACEMENT CHARACTER}"
-        for char in text
-    )
 
 
 def _document(answer: _Answer, engine: Engine, seed: int) -> dict[str, object]:
@@ -229,8 +218,8 @@ def _table(tokens: list[GeneratedToken], engine: Engine) -> str:
             raise EngineError("the answer was made without traces")
         t = token.trace
         u = "greedy" if t.u is None else f"{t.u:.4f}"
-        text = repr(token.piece.decode("utf-8", "backslashreplace"))
-        rows.append(f"{t.position:>4} {t.id:>7} {t.p:>7.2%} {t.rank:>5} {t.entropy:>7.3f} {u:>6}  {text}")
+        figures = f"{t.position:>4} {t.id:>7} {t.p:>7.2%} {t.rank:>5} {t.entropy:>7.3f} {u:>6}"
+        rows.append(f"{figures}  {piece_label(token.piece)}")
     return "\n".join(rows)
 
 
