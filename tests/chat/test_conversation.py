@@ -188,3 +188,27 @@ class Trees(RuleBasedStateMachine):
 
 
 TestTrees = Trees.TestCase
+
+
+def test_rewinding_leads_to_before_the_first_message() -> None:
+    conversation = Conversation()
+    first = conversation.append(Role.USER, "a")
+    conversation.rewind()
+    assert conversation.path == ()
+    assert first.id in conversation
+    assert conversation.append(Role.USER, "b").parent_id is None
+
+
+def test_what_came_to_nothing_is_taken_back() -> None:
+    conversation = Conversation()
+    asked = conversation.append(Role.USER, "a")
+    kept = conversation.append(Role.ASSISTANT, "b")
+    conversation.select(asked.id, descend=False)
+    empty = conversation.begin_answer()
+    with pytest.raises(ValueError, match="followed"):
+        conversation.remove(asked.id)
+    conversation.remove(empty.id)
+    assert conversation.path == (asked,)
+    assert conversation.siblings(kept.id) == (kept,)
+    assert conversation.select(asked.id).id == kept.id
+    assert empty.id not in conversation

@@ -229,9 +229,21 @@ def test_refused_system_text_moves_to_the_first_message() -> None:
 
 def test_a_refusal_for_another_reason_is_told() -> None:
     with pytest.raises(TemplateError, match="must alternate"):
-        build_prompt([user("a"), user("b")], FakeVocab(), template(NO_SYSTEM))
+        build_prompt([user("a"), answer("b"), answer("c")], FakeVocab(), template(NO_SYSTEM))
     with pytest.raises(TemplateError, match="not supported"):
-        build_prompt([system("s"), user("a"), user("b")], FakeVocab(), template(NO_SYSTEM))
+        build_prompt([system("s"), user("a"), answer("b"), answer("c")], FakeVocab(), template(NO_SYSTEM))
+
+
+def test_an_answer_that_came_to_nothing_leaves_no_gap() -> None:
+    messages = [user("a"), answer("", ()), user("b"), answer("c"), user("d"), answer(""), answer("")]
+    for name in ("chatml", "no system"):
+        vocab = FakeVocab()
+        wanted = build_prompt([user("a\n\nb"), answer("c"), user("d")], vocab, template(ALL[name]))
+        assert build_prompt(messages, vocab, template(ALL[name])).ids == wanted.ids
+        fitted = fit_prompt(messages, vocab, template(ALL[name]), n_ctx=500, reserve=10)
+        assert fitted.ids == wanted.ids
+    single = build_prompt([user("a"), answer(""), user("b")], FakeVocab(), template("<{{ message }}>"))
+    assert single.text == "<b>"
 
 
 def test_choice_of_the_template() -> None:

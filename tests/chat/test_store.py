@@ -70,6 +70,28 @@ def test_the_path_ends_where_it_did(store: Store) -> None:
     assert store.load(conversation.id).path == conversation.path
 
 
+def test_a_path_that_ends_before_the_first_message(store: Store) -> None:
+    conversation = talk("q1")
+    conversation.rewind()
+    assert stored(store, conversation).path == ()
+    assert len(store.load(conversation.id)) == 1
+
+
+def test_messages_that_were_taken_back_are_gone(store: Store) -> None:
+    conversation = talk("q1", "a1")
+    store.write(conversation, *conversation)
+    first, last = conversation.path
+    conversation.remove(last.id)
+    store.remove(conversation, last.id)
+    assert store.load(conversation.id).path == (first,)
+    assert store.search("a1") == ()
+    conversation.remove(first.id)
+    store.remove(conversation, first.id)
+    assert store.conversations() == ()
+    with pytest.raises(StorageError, match="no conversation"):
+        store.load(conversation.id)
+
+
 def test_growing(store: Store) -> None:
     conversation = talk("q")
     answer = conversation.begin_answer()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
 
-from tui_chat.chat import template as module
+from tui_chat.chat import template_budget
 from tui_chat.chat.template import ChatTemplate, TemplateOrigin
 from tui_chat.errors import TemplateError
 
@@ -48,6 +49,19 @@ def render(source: str, **options: bool) -> str:
         ),
         ("{{ '%s-%s' | format('a', 'b') }}{{ '{}'.format('c') }}{{ 'x' * 3 }}{{ '%d' % 5 }}", "a-bcxxx5"),
         ("{{ messages | map(attribute='role') | join(',') }}", "user,assistant"),
+        (
+            "{{ ['a', 'b'] | join('-') }}{{ '-'.join(['c', 'd']) }}{{ [{'x': 1}] | join(',', attribute='x') }}",
+            "a-bc-d1",
+        ),
+        ("{{ 'a\\nb' | indent(2) }}{{ 'aXa' | replace('X', 'Y') }}{{ 'aa'.replace('a', 'b', 1) }}", "a\n  baYaba"),
+        (
+            "{{ [3, 1] | sort | list }}{{ 1.26 | round(1) }}{{ 'abc'[1:] }}{{ [1] + [2] }}{{ none }}",
+            "[1, 3]1.3bc[1, 2]None",
+        ),
+        (
+            "{{ 'a' ~ 1 ~ none ~ ['b'] }}{{ 9 | string }}{{ '%5d' % 7 }}{{ '{:>3}'.format('x') }}",
+            "a1None['b']9    7  x",
+        ),
         ("{{ messages[0].content.split(' ')[-1].lstrip('<') }}", "b>&"),
     ],
 )
@@ -100,11 +114,59 @@ def test_failures_name_the_line() -> None:
         "{% include '/etc/passwd' %}",
         "{{ 1 / 0 }}",
         "{{ lipsum(n=1) }}",
+        "{% set n = namespace(x=['a' * 9]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x='') %}{% for i in range(60) %}{% set n.x=namespace(x=[n.x]*2) %}{% endfor %}{{ n.x }}",
+        "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x, 'a' * 99999 ~ i] %}{% endfor %}",
+        "{% set x %}{% for i in range(99999) %}" + "text " * 2000 + "{% endfor %}{% endset %}{{ x | length }}",
     ],
 )
 def test_hostile_templates_end_in_an_error(source: str) -> None:
     with pytest.raises(TemplateError):
         render(source)
+
+
+LARGE = "{% set a = 'a' * 999999 %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        LARGE + "{{ a.replace('', a) | length }}",
+        LARGE + "{{ a | replace('a', a) | length }}",
+        LARGE + "{{ range(9999) | join(a) | length }}",
+        LARGE + "{{ a.join(range(9999)) | length }}",
+        LARGE + "{{ [a] * 9999 | string | length }}",
+        LARGE + "{{ ([a] * 9999) | join | length }}",
+        LARGE + "{{ ([a] * 9999) | string | length }}",
+        LARGE + "{{ ([a] * 9999) | tojson | length }}",
+        LARGE + "{{ ('{0}' * 9999).format(a) | length }}",
+        LARGE + "{{ ('%s' * 9999) | format(*([a] * 9999)) | length }}",
+        LARGE + "{{ ([a] * 9999) ~ '' }}",
+        LARGE + "{{ a.replace('a', '\n') | indent(9999) | length }}",
+        LARGE + "{{ a.replace('a', '\t').expandtabs(9999) | length }}",
+        LARGE + "{{ a.translate({97: a}) | length }}",
+        LARGE + "{{ a.split('a') | length }}{{ a.replace('a', 'b ').split() | length }}",
+        "{{ 'a' | indent(999999999, true) | length }}",
+        "{{ 'a' | center(999999999) | length }}",
+        "{{ 'a b' | wordwrap(1, true, 'a' * 999999999) | length }}",
+        "{{ '%*d' % (999999999, 1) | length }}",
+        "{{ '%*d' | format(999999999, 1) | length }}",
+        "{{ '{:{w}}'.format('a', w='999999999') | length }}",
+        "{{ '%.999999999f' % 1.5 | length }}",
+        "{{ 1 | round(999999999, 'ceil') }}{{ 2 ** 65 }}",
+        "{{ {'a': ['b']} | tojson(indent=999999999) | length }}",
+        "{{ (5).to_bytes(999999999, 'big') | length }}",
+        "{{ [1, 2] | batch(999999999, 'x') | list | length }}",
+    ],
+)
+def test_nothing_large_is_made_on_the_way_to_the_error(source: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateError):
+            render(source)
+        assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("source", ["{{ raise_exception.__globals__ }}", "{{ strftime_now.__globals__ }}"])
@@ -114,10 +176,9 @@ def test_hidden_attributes_come_out_empty_or_refused(source: str) -> None:
 
 
 def test_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_SECONDS", -1.0)
+    monkeypatch.setattr(template_budget, "MAX_SECONDS", -1.0)
     with pytest.raises(TemplateError, match="seconds"):
-        render("{% for i in range(9999) %}{% endfor %}")
-    assert render("{% for i in range(9) %}{% endfor %}x") == "x"
+        render("{% for i in range(9) %}{% endfor %}")
 
 
 def test_single_message() -> None:

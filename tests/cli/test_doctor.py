@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.models.cached import put_into_cache
 from tui_chat import __version__
 from tui_chat.cli import doctor, machine, startup_timing
 from tui_chat.cli.program import run
@@ -76,6 +77,24 @@ def test_a_directory_that_cannot_be_written_is_noted(home: Path, capsys: pytest.
         f"the data directory {home / 'data'} cannot be written: "
         "change its permissions, or set TUI_CHAT_HOME to a directory you can write"
     )
+
+
+def test_the_configured_tokenizer_is_compared_if_it_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("TUI_CHAT_TOKENIZER__REPO", "o/t")
+    monkeypatch.setenv("TUI_CHAT_TOKENIZER__FILE", "tokenizer.json")
+    tokenizer = report_of(capsys)["tokenizer"]
+    assert tokenizer["equal"] is None
+    assert "not in the cache yet" in tokenizer["result"]
+    text = json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}})
+    put_into_cache(monkeypatch, tmp_path / "cache", "o/t", "tokenizer.json", text)
+    tokenizer = report_of(capsys)["tokenizer"]
+    assert tokenizer["equal"] is False
+    assert "the tokenizers differ from token 0" in tokenizer["result"]
+    assert run(["doctor"]) == 0
+    assert tokenizer["result"] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

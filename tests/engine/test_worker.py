@@ -97,6 +97,16 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(desk: Desk, noise_path
     desk.wait(GenerationFinished)
 
 
+def test_cancel_of_one_request_leaves_the_others(desk: Desk, noise_path: Path) -> None:
+    desk.worker.load(noise_path, OPTIONS)
+    desk.wait(ModelLoaded)
+    answer = desk.worker.generate(ask(200))
+    load = desk.worker.load(noise_path, OPTIONS)
+    desk.worker.cancel(answer)
+    assert desk.wait(GenerationFinished).reason is FinishReason.CANCELLED
+    assert desk.wait(ModelLoaded).request_id == load
+
+
 def test_cancel_stops_what_runs_and_what_waits_and_nothing_later(desk: Desk, noise_path: Path) -> None:
     desk.worker.load(noise_path, OPTIONS)
     desk.wait(ModelLoaded)

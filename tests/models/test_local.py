@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from tui_chat.models.local import LocalModel, local_models
 from tui_chat.models.resolve import parse_spec
@@ -96,6 +99,22 @@ def test_each_file_is_listed_once(tmp_path: Path) -> None:
     link.parent.mkdir(parents=True)
     link.symlink_to(real)
     assert [model.origin for model in found(tmp_path).values()] == ["tui-chat"]
+
+
+def test_what_may_not_be_looked_at_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "data" / "models"
+    put(place / "a.gguf")
+    put(place / "listed" / "b.gguf")
+    stat = Path.stat
+
+    def refusing(path: Path, **options: bool) -> os.stat_result:
+        # As in a directory with read but without execute permission, which root may always enter.
+        if path.parent.name == "listed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    assert [model.path.name for model in found(tmp_path).values()] == ["a.gguf"]
 
 
 def test_broken_links_are_left_out(tmp_path: Path) -> None:

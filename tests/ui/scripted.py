@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,31 @@ def cut_into_tokens(text: str) -> list[GeneratedToken]:
     return [make_token(index, piece, shares[index % len(shares)]) for index, piece in enumerate(pieces) if piece]
 
 
+class FakeEngine:
+    """What jobs on the engine thread may ask here."""
+
+    class vocab:  # noqa: N801 - an attribute of the engine
+        @staticmethod
+        def piece(token: int) -> bytes:
+            return PIECES[token]
+
+        @staticmethod
+        def find(text: str) -> int | None:
+            return PIECES.index(text.encode()) if text.encode() in PIECES else None
+
+        @staticmethod
+        def tokenize(text: str) -> list[int]:
+            return [len(word) for word in text.split()]
+
+
 class ScriptedWorker:
     """Stands in for the engine thread. What it is asked is kept; what it reports the test decides."""
 
     def __init__(self, *, loads: bool = True, closes: bool = True) -> None:
         self.report: Callable[[EngineEvent], None] = lambda event: None
         self.requests: list[int] = []
+        self.builds: list[Callable[[Any], GenerationRequest]] = []
+        self.cancelled_ids: list[int | None] = []
         self.params: list[SamplingParams] = []
         self.loaded: list[Path] = []
         self.cancelled = 0
@@ -148,23 +168,17 @@ class ScriptedWorker:
     def generate(self, build: Callable[[Any], GenerationRequest]) -> int:
         self._last_id += 1
         self.requests.append(self._last_id)
+        self.builds.append(build)
         return self._last_id
 
     def set_params(self, params: SamplingParams) -> None:
         self.params.append(params)
 
-    def cancel(self) -> None:
+    def cancel(self, request_id: int | None = None) -> None:
         self.cancelled += 1
+        self.cancelled_ids.append(request_id)
 
     def run(self, job: Callable[[Any], Any]) -> Future[Any]:
-        class Vocab:
-            @staticmethod
-            def piece(token: int) -> bytes:
-                return PIECES[token]
-
-        class FakeEngine:
-            vocab = Vocab
-
         future: Future[Any] = Future()
         future.set_result(job(FakeEngine))
         return future
@@ -176,7 +190,11 @@ class ScriptedWorker:
     # What the test plays
 
     def begin(self, n_prompt: int = 24) -> None:
-        request = GenerationRequest(prompt_ids=tuple(range(n_prompt)))
+        try:
+            request = replace(self.builds[-1](FakeEngine), prompt_ids=tuple(range(n_prompt)))
+        except TuiChatError as error:
+            self.fail(error)
+            return
         self.report(GenerationStarted(self.requests[-1], request))
         self.report(PrefillProgressed(self.requests[-1], n_prompt, n_prompt, 0))
 
@@ -204,8 +222,14 @@ class KeptNothing:
         self.saved: list[Message] = []
         self.closed = False
 
-    def save(self, conversation: Conversation, message: Message, tokens: Sequence[GeneratedToken]) -> None:
-        self.saved.append(message)
+    def save(
+        self, conversation: Conversation, message: Message | None = None, tokens: Sequence[GeneratedToken] = ()
+    ) -> None:
+        if message is not None:
+            self.saved.append(message)
+
+    def remove(self, conversation: Conversation, message_ids: Sequence[str]) -> None:
+        self.saved = [message for message in self.saved if message.id not in message_ids]
 
     def close(self) -> None:
         self.closed = True
@@ -226,8 +250,8 @@ class NoDownloads:
         self.cancelled += 1
 
 
-def never_built(engine: object, messages: object, params: object, inference: object) -> GenerationRequest:
-    raise AssertionError("the scripted worker builds no request")
+def plain_request(engine: object, messages: object, params: SamplingParams, inference: object) -> GenerationRequest:
+    return GenerationRequest(prompt_ids=(0,), params=params)
 
 
 def make_app(
@@ -239,6 +263,8 @@ def make_app(
     history: InputHistory | None = None,
     conversation: Conversation | None = None,
     user_themes: Path | None = None,
+    find_models: Callable[[], tuple[tuple[str, str], ...]] | None = None,
+    note: str | None = None,
 ) -> TuiChatApp:
     """An app that talks to a scripted worker."""
     scripted = worker or ScriptedWorker()
@@ -251,7 +277,7 @@ def make_app(
         return Session(
             settings,
             scripted,
-            build_request=never_built,
+            build_request=plain_request,
             archive=KeptNothing(),
             downloads=NoDownloads(),
             report=report,
@@ -265,6 +291,8 @@ def make_app(
         make_session=make_session,
         model="builtin",
         history=history,
+        find_models=find_models,
+        note=note,
     )
     app.animation_level = "none"
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -113,11 +114,12 @@ async def test_stop(key: str) -> None:
         await ready(pilot)
         await type_in(pilot, "hi")
         worker.begin()
-        worker.say("Hello")
+        await settle(pilot, lambda: "reading the prompt" in shown(app))
         await pilot.press(key)
         assert worker.cancelled == 1
         worker.finish(FinishReason.CANCELLED)
         await settle(pilot, lambda: "stopped by you" in shown(app))
+        assert "reading the prompt" not in shown(app)
         await pilot.press("ctrl+c")
         assert "Ctrl+Q quits" in line_of(app)
         assert worker.cancelled == 1
@@ -357,6 +359,53 @@ async def test_quit_closes_the_engine_even_while_loading() -> None:
     assert app.return_code == 0
 
 
+async def test_quit_does_not_wait_for_the_search_for_models() -> None:
+    searching, go_on = threading.Event(), threading.Event()
+
+    def slow() -> tuple[tuple[str, str], ...]:
+        searching.set()
+        go_on.wait(60)
+        raise PermissionError(13, "Permission denied")
+
+    app = make_app(find_models=slow)
+    async with app.run_test(size=NARROW) as pilot:
+        await settle(pilot, searching.is_set)
+        (thread,) = (thread for thread in threading.enumerate() if thread.name == "tui-chat-models")
+        assert thread.daemon
+        await pilot.press("ctrl+q")
+        await settle(pilot, lambda: not app.is_running)
+    assert thread.is_alive()
+    go_on.set()
+    thread.join(20)
+
+
+async def test_whatever_the_start_runs_into_is_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(text: str) -> None:
+        raise PermissionError(13, "Permission denied", text)
+
+    monkeypatch.setattr("tui_chat.models.resolve.parse_spec", refused)
+    app = make_app(note="this is a new one")
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot, lambda: "Permission denied" in shown(app) and "this is a new one" in shown(app))
+        await type_in(pilot, "/model /somewhere")
+        await settle(pilot, lambda: "cannot be read" in shown(app))
+
+
+async def test_new_in_the_middle_of_an_answer_begins_afresh_at_once() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "hi")
+        worker.begin()
+        worker.say("half an answer")
+        await settle(pilot, lambda: "half an answer" in shown(app))
+        await type_in(pilot, "/new")
+        worker.finish(FinishReason.CANCELLED)
+        await settle(pilot, lambda: "A glass-box chat" in shown(app))
+        assert "half an" not in shown(app)
+
+
 async def test_a_message_while_the_model_loads_is_kept() -> None:
     worker = ScriptedWorker(loads=False)
     app = make_app(worker)
@@ -479,8 +528,8 @@ async def test_paste_of_many_lines_is_not_sent() -> None:
     app = make_app(worker)
     async with app.run_test(size=NARROW) as pilot:
         await ready(pilot)
-        app.post_message(events.Paste("one\ntwo\nthree"))
-        await settle(pilot, lambda: app.chat.query_one(Composer).text == "one\ntwo\nthree")
+        app.post_message(events.Paste("one\ntwo\rthree\r\n\x1b[2J"))
+        await settle(pilot, lambda: app.chat.query_one(Composer).text == "one\ntwo\nthree\n␛[2J")
         assert worker.requests == []
 
 

@@ -23,9 +23,8 @@ pytestmark = pytest.mark.skipif(not builtin_path().is_file(), reason="the built-
 
 
 def real_app(seed: int = 1, *, endless: bool = False) -> TuiChatApp:
-    settings = Settings.model_validate(
-        {"inference": {"seed": seed, "max_length": 48}, "llm": {"n_ctx": 2048 if endless else 512}}
-    )
+    n_ctx = 2048 if endless else 512
+    settings = Settings.model_validate({"inference": {"seed": seed, "max_length": 48}, "llm": {"n_ctx": n_ctx}})
 
     def limit(limits: Limits) -> Limits:
         return replace(limits, max_tokens=1_800, ignore_eos=True) if endless else limits

@@ -1,6 +1,7 @@
 """A conversation as a tree of messages, and the current path through it.
 
-Nothing is ever destroyed: editing and regenerating add a sibling beside the message, and the path moves over to it.
+Nothing that was said is destroyed: editing and regenerating add a sibling beside the message, and the path moves over
+to it. Only what came to nothing is taken back, by `remove`.
 """
 
 from __future__ import annotations
@@ -171,6 +172,26 @@ class Conversation:
         self._move_to(tip)
         return self._messages[tip]
 
+    def rewind(self) -> None:
+        """Lead the path back to before the first message."""
+        self._tip_id = None
+
+    def remove(self, message_id: str) -> None:
+        """Take a message back that nothing follows; where it was the tip, the path ends before it.
+
+        Raises:
+            ValueError: Something follows it.
+        """
+        message = self._messages[message_id]
+        if self._children[message_id]:
+            raise ValueError(f"the message {message_id} is followed by others")
+        if self._tip_id == message_id:
+            self._tip_id = message.parent_id
+        if self._chosen.get(message.parent_id) == message_id:
+            del self._chosen[message.parent_id]
+        self._children[message.parent_id].remove(message_id)
+        del self._children[message_id], self._messages[message_id]
+
     def step(self, message_id: str, offset: int) -> Message:
         """Switch to the sibling `offset` places after a message, stopping at the ends; gives that sibling."""
         family = self.siblings(message_id)
@@ -217,7 +238,7 @@ class Conversation:
             added.append(self.add(replace(message, id=new_id(), parent_id=parent_id)))
             parent_id = added[-1].id
         if not added:
-            self._tip_id = None
+            self.rewind()
         return tuple(added)
 
     def last(self, role: Role) -> Message | None:

@@ -39,7 +39,8 @@ def build_prompt(
     """Render the messages and turn the text into ids.
 
     Args:
-        messages: The path, up to the message that is to be answered. An empty answer at its end is left out.
+        messages: The path, up to the message that is to be answered. Empty answers are left out, and the messages
+            of the user that meet there become one.
         vocab: Of the loaded model.
         template: What to render with.
         add_generation_prompt: End with the opening of the assistant's turn.
@@ -48,7 +49,7 @@ def build_prompt(
     Raises:
         TemplateError: The template refuses the messages or fails.
     """
-    return _Builder(vocab, template, add_generation_prompt, enable_thinking).build(_without_empty_answer(messages))
+    return _Builder(vocab, template, add_generation_prompt, enable_thinking).build(_said(messages, template))
 
 
 def fit_prompt(
@@ -80,7 +81,7 @@ def fit_prompt(
         PromptTooLongError: The last message alone does not fit.
         TemplateError: The template refuses the messages or fails.
     """
-    messages = _without_empty_answer(messages)
+    messages = _said(messages, template)
     builder = _Builder(vocab, template, True, enable_thinking)
     room = n_ctx - min(max(reserve, 1), n_ctx // 2)
     cuts = _cuts(messages)
@@ -107,11 +108,22 @@ def fit_prompt(
     return replace(prompt, dropped=cuts[first])
 
 
-def _without_empty_answer(messages: Sequence[Message]) -> tuple[Message, ...]:
-    end = len(messages)
-    while end and messages[end - 1].role is Role.ASSISTANT and not messages[end - 1].text:
-        end -= 1
-    return tuple(messages[:end])
+def _said(messages: Sequence[Message], template: ChatTemplate) -> tuple[Message, ...]:
+    """The messages without answers that came to nothing.
+
+    What the user said before and after such an answer becomes one message: many templates refuse two in a row, and
+    models are trained on turns that alternate.
+    """
+    said: list[Message] = []
+    for message in messages:
+        if message.role is Role.ASSISTANT and not message.text:
+            continue
+        in_a_row = message.role is Role.USER and bool(said) and said[-1].role is Role.USER
+        if in_a_row and not template.single_message:
+            said[-1] = replace(message, text=f"{said[-1].text}\n\n{message.text}")
+        else:
+            said.append(message)
+    return tuple(said)
 
 
 def _cuts(messages: Sequence[Message]) -> list[int]:

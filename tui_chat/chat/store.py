@@ -223,10 +223,13 @@ class Store:
             "FROM message WHERE conversation_id = ? ORDER BY number",
             conversation_id,
         )
-        messages = [_message(row) for row in rows]
+        conversation = Conversation(map(_message, rows), id=conversation_id)
         tip_id: str | None = heads[0][0]
-        known = {message.id for message in messages}
-        return Conversation(messages, tip_id=tip_id if tip_id in known else None, id=conversation_id)
+        if tip_id is None:
+            conversation.rewind()
+        elif tip_id in conversation:
+            conversation.select(tip_id, descend=False)
+        return conversation
 
     def search(self, query: str, *, limit: int = 50) -> tuple[SearchHit, ...]:
         """Messages that hold all words of the query, or words that begin with them; the best first."""
@@ -246,6 +249,20 @@ class Store:
             after = after.replace("\x01", "").replace("\x02", "")
             hits.append(SearchHit(conversation_id, message_id, Role(role), before, match, after))
         return tuple(hits)
+
+    def remove(self, conversation: Conversation, *message_ids: str) -> None:
+        """Forget messages of a conversation, and the conversation itself where none is left."""
+        with self._write():
+            self._db.executemany("DELETE FROM message WHERE id = ?", [(key,) for key in message_ids])
+            self._db.execute(
+                "UPDATE conversation SET tip_id = ? WHERE id = ?",
+                (conversation.tip.id if conversation.tip else None, conversation.id),
+            )
+            self._db.execute(
+                "DELETE FROM conversation WHERE id = ?1 AND NOT EXISTS "
+                "(SELECT 1 FROM message WHERE conversation_id = ?1)",
+                (conversation.id,),
+            )
 
     def delete(self, conversation_id: str) -> None:
         """Remove a conversation with all it holds."""

@@ -6,9 +6,8 @@ plain JSON, `raise_exception`, `strftime_now`, a `{% generation %}` tag, and no 
 
 from __future__ import annotations
 
+import functools
 import json
-import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,11 +15,21 @@ from typing import Any, Literal
 
 import jinja2
 from jinja2 import meta, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tui_chat.chat.template_budget import (
+    ITEM_CHARS,
+    MAX_TEXT_CHARS,
+    REFUSED_METHODS,
+    Budget,
+    size_of_method,
+    size_of_operation,
+    size_of_text,
+)
 from tui_chat.errors import TemplateError
 
 CHATML = (
@@ -31,17 +40,24 @@ CHATML = (
 )
 """The most common format, for models that come without a template."""
 
-MAX_OUTPUT_CHARS = 4_000_000
-"""A rendering longer than this is refused, and so is any text built on the way to it."""
+_FILTERS = frozenset(
+    {
+        *("abs", "attr", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "groupby"),
+        *("int", "items", "last", "length", "lower", "map", "max", "min", "random", "reject", "rejectattr", "reverse"),
+        *("safe", "select", "selectattr", "sort", "striptags", "title", "trim", "truncate", "unique", "upper"),
+        *("urlencode", "wordcount"),
+    }
+)
+"""Jinja's filters that are there besides our own: those that give no more than they read, or little more."""
 
-MAX_STEPS = 2_000_000
-"""Passes through all loops of one rendering together."""
-
-MAX_SECONDS = 5.0
-"""Time one rendering may take."""
-
-_MAX_WIDTH = 10_000
 _NAME = "<chat template>"
+
+
+# Filters that no template can name, nor put another in the place of.
+_COUNTED, _JOINED, _PAID = "counted!", "joined!", "paid!"
+
+_LISTING = (jinja2.filters.do_sort, jinja2.filters.do_groupby, jinja2.filters.do_unique, jinja2.filters.do_reverse)
+"""Filters that may make a list of a text's characters."""
 
 
 class _RefusedError(Exception):
@@ -58,25 +74,10 @@ class _GenerationTag(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-class _Budget:
-    """What one rendering has used up."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.deadline = time.monotonic() + MAX_SECONDS
-
-    def step(self) -> None:
-        self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise SecurityError(f"its loops run more than {MAX_STEPS:,} times")
-        if self.steps % 256 == 0 and time.monotonic() > self.deadline:
-            raise SecurityError(f"it takes longer than {MAX_SECONDS:g} seconds")
-
-
 class _Counted:
     """An iterable whose every item counts against the budget."""
 
-    def __init__(self, items: Any, budget: _Budget) -> None:
+    def __init__(self, items: Any, budget: Budget) -> None:
         self._items = items
         self._budget = budget
 
@@ -89,55 +90,104 @@ class _Counted:
         return len(self._items)
 
 
+class _CodeGenerator(CodeGenerator):
+    """Leaves every expression to the rendering, where the budget sees it."""
+
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
+        raise nodes.Impossible
+
+
 class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, with bounds on loops, repetitions and concatenations."""
+    """The sandbox, in which everything that makes texts or lists is paid for before it is made."""
 
     intercepted_binops = frozenset({"*", "**", "+", "%"})
+    code_generator_class = _CodeGenerator
 
-    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "*":
-            sized, times = (right, left) if isinstance(left, int) else (left, right)
-            if isinstance(sized, str | list | tuple) and isinstance(times, int) and len(sized) * times > 100_000:
-                raise SecurityError(f"it repeats something {times:,} times")
-        if operator == "**" and isinstance(right, int | float) and abs(right) > 64:
-            raise SecurityError(f"it computes a power of {right}")
-        if operator == "%" and isinstance(left, str):
-            _check_widths(left)
-        return bounded(super().call_binop(context, operator, left, right))
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            optimized=False,
+            extensions=[LoopControlExtension, _GenerationTag],
+            finalize=self._shown,
+        )
+        self.budget = Budget()
+        own = {
+            "format": lambda form, *args, **kwargs: self.call_binop(None, "%", str(form), kwargs or args),
+            "join": self._join,
+            "replace": self._replace,
+            "indent": self._indent,
+            "list": lambda items: list(self._items(items)),
+            "round": lambda value, precision=0, method="common": jinja2.filters.do_round(
+                value, min(max(precision, -30), 30), method
+            ),
+            "string": lambda value: str(self._shown(value)),
+            "tojson": self._tojson,
+            _COUNTED: lambda items: _Counted(items, self.budget),
+            _JOINED: self._join,
+            _PAID: lambda value: self.budget.paid(value),
+        }
+        kept = {name: self._paid(self.filters[name]) for name in _FILTERS}
+        self.filters = {**kept, **own}
+        del self.globals["lipsum"]
 
-    def call(self, __context: jinja2.runtime.Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        self.budget.spend(size_of_operation(operator, left, right))
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)  # the sandbox wraps str.format
         if isinstance(owner, str):
-            if __obj.__name__ in ("format", "format_map"):
-                _check_widths(owner)
-            if any(isinstance(arg, int) and arg > _MAX_WIDTH for arg in (*args, *kwargs.values())):
-                raise SecurityError("it pads a text to an absurd width")
-        return bounded(super().call(__context, __obj, *args, **kwargs))
+            if __obj.__name__ == "join" and args:
+                return self._join(args[0], owner)
+            self.budget.spend(size_of_method(owner, __obj.__name__, args, kwargs))
+        return self.budget.paid(super().call(__context, __obj, *args, **kwargs))
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr not in REFUSED_METHODS and super().is_safe_attribute(obj, attr, value)
 
-def _check_widths(form: str) -> None:
-    """Refuse a format text that asks for padding to more than `_MAX_WIDTH`."""
-    if any(int(run) > _MAX_WIDTH for run in re.findall(r"[0-9]{5,}", form)):
-        raise SecurityError("it formats a text to an absurd width")
+    def _paid(self, filter_: Callable[..., Any]) -> Callable[..., Any]:
+        """The filter, with what it reads and what it gives counted."""
 
+        @functools.wraps(filter_)  # with the marks that say whether it takes the environment first
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            for arg in (*args, *kwargs.values()):
+                if isinstance(arg, str | list | tuple):
+                    self.budget.spend(len(arg) * (4 * ITEM_CHARS if filter_ in _LISTING else 1))
+            return self.budget.paid(filter_(*args, **kwargs))
 
-def _format(form: str, *args: Any, **kwargs: Any) -> Any:
-    _check_widths(str(form))
-    return bounded(str(form) % (kwargs or args))
+        return counted
 
+    def _items(self, items: Any) -> Iterator[Any]:
+        if isinstance(items, str):
+            self.budget.spend(len(items) * 4 * ITEM_CHARS)
+        return iter(_Counted(items, self.budget))
 
-def bounded(value: Any) -> Any:
-    """`value`, unless it is a text, list or number too large to go on with."""
-    if isinstance(value, str | list | tuple) and len(value) > MAX_OUTPUT_CHARS:
-        raise SecurityError(f"it builds a text of more than {MAX_OUTPUT_CHARS:,} characters")
-    if isinstance(value, int) and value.bit_length() > 4096:
-        raise SecurityError("it computes an absurd number")
-    return value
+    def _shown(self, value: Any) -> Any:
+        self.budget.spend(size_of_text(value))
+        return value
 
+    def _join(self, items: Any, between: str = "", attribute: str | None = None) -> str:
+        get = jinja2.filters.make_attrgetter(self, attribute) if attribute is not None else None
+        texts = [str(self._shown(item if get is None else get(item))) for item in self._items(items)]
+        self.budget.spend(len(texts) * len(between))
+        return between.join(texts)
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    known = {name: options[name] for name in ("separators", "sort_keys") if name in options}
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **known)
+    def _replace(self, text: Any, old: Any, new: Any, count: int = -1) -> str:
+        self.budget.spend(size_of_method(str(text), "replace", (old, new), {}))
+        return str(text).replace(str(old), str(new), count)
+
+    def _indent(self, text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+        margin = len(width) if isinstance(width, str) else width
+        self.budget.spend(len(text) + (len(text.splitlines()) + 1) * margin)
+        return jinja2.filters.do_indent(text, width, first, blank)
+
+    def _tojson(self, value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
+        known = {name: options[name] for name in ("separators", "sort_keys") if name in options}
+        size = size_of_text(value)
+        # A control character becomes six; an item has its line, indented as deep as it lies.
+        self.budget.spend(6 * size + size * min(size, 100) * (indent or 0))
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **known)
 
 
 def _refuse(message: object) -> None:
@@ -170,21 +220,14 @@ class ChatTemplate:
     ) -> None:
         self.source = source
         self.origin = origin
-        environment = _Environment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension, _GenerationTag]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.filters["bounded"] = bounded
+        environment = _Environment()
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = lambda form: now().strftime(form)
-        environment.filters["format"] = _format
-        environment.globals.pop("lipsum", None)
-        environment.filters.pop("center", None)  # pads to any width it is told
         self._environment = environment
         try:
             tree = environment.parse(source, filename=_NAME)
             self.variables: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
-            _add_bounds(tree, environment)
+            _add_counters(tree, environment)
             code = environment.compile(tree, filename=_NAME)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
@@ -238,16 +281,15 @@ class ChatTemplate:
         return self._run(variables)
 
     def _run(self, variables: dict[str, Any]) -> str:
-        budget = _Budget()
-        variables["__counted"] = lambda items: _Counted(items, budget)
+        self._environment.budget = Budget()
         parts: list[str] = []
         size = 0
         try:
             for part in self._template.generate(variables):
-                budget.step()
+                self._environment.budget.step()
                 size += len(part)
-                if size > MAX_OUTPUT_CHARS:
-                    raise SecurityError(f"it renders more than {MAX_OUTPUT_CHARS:,} characters")
+                if size > MAX_TEXT_CHARS:
+                    raise SecurityError(f"it renders more than {MAX_TEXT_CHARS:,} characters")
                 parts.append(part)
         except _RefusedError as error:
             raise TemplateError(f"the chat template of {self.origin.name} refuses these messages: {error}") from error
@@ -273,14 +315,25 @@ def choose_template(configured: str | None, of_model: str | None, model_name: st
     return ChatTemplate(CHATML, TemplateOrigin("fallback", "ChatML"))
 
 
-def _add_bounds(tree: nodes.Template, environment: jinja2.Environment) -> None:
-    """Make every loop count its steps and every concatenation its length."""
+def _add_counters(tree: nodes.Template, environment: jinja2.Environment) -> None:
+    """Make every loop count its steps, and pay for what operators and calls do not: `~` and slices."""
+
+    def through(name: str, node: Any) -> nodes.Filter:
+        return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+    for output in tree.find_all(nodes.Output):
+        # Plain text is shown like any value: captured in a loop, it can make as much as an expression.
+        output.nodes = [
+            nodes.Const(part.data, lineno=part.lineno) if isinstance(part, nodes.TemplateData) else part
+            for part in output.nodes
+        ]
     for loop in tree.find_all(nodes.For):
-        counter = nodes.Name("__counted", "load", lineno=loop.lineno)
-        loop.iter = nodes.Call(counter, [loop.iter], [], None, None, lineno=loop.iter.lineno)
-    for node in list(tree.find_all(nodes.Concat)):
-        joined = nodes.Concat(node.nodes, lineno=node.lineno)
-        node.nodes = [nodes.Filter(joined, "bounded", [], [], None, None, lineno=node.lineno)]
+        loop.iter = through(_COUNTED, loop.iter)
+    for joined in list(tree.find_all(nodes.Concat)):
+        joined.nodes = [through(_JOINED, nodes.List(joined.nodes, lineno=joined.lineno))]
+    for item in list(tree.find_all(nodes.Getitem)):
+        if isinstance(item.arg, nodes.Slice):
+            item.node = through(_PAID, item.node)
     tree.set_environment(environment)
 
 

@@ -25,7 +25,11 @@ from tui_chat.models.resolve import builtin_path
     help=f"Measure random weights of this shape instead of a model: {', '.join(GEOMETRIES)}. Written once, then kept.",
 )
 @click.option(
-    "--tokens", type=click.IntRange(min=2), default=240, show_default=True, help="Tokens decoded in each loop, over all rounds."
+    "--tokens",
+    type=click.IntRange(min=2),
+    default=240,
+    show_default=True,
+    help="Tokens decoded in each loop, over all rounds.",
 )
 @click.option("--in-app", is_flag=True, help="Measure inside the running app too, drawn without a terminal.")
 @json_option

@@ -9,6 +9,7 @@ from tui_chat.cli.options import (
     Command,
     answer_options,
     config_option,
+    continue_option,
     current_settings,
     llm_options,
     model_option,
@@ -20,10 +21,11 @@ from tui_chat.cli.options import (
 @click.command("chat", cls=Command)
 @model_option
 @config_option
+@continue_option
 @answer_options
 @sampling_options
 @llm_options
 @ui_options
-def command(model: str | None) -> int:
+def command(model: str | None, resume: bool) -> int:
     """Open the app."""
-    return open_app(current_settings(), model)
+    return open_app(current_settings(), model, resume=resume)

@@ -19,8 +19,9 @@ from tui_chat.cli.machine import (
     program_facts,
     terminal_facts,
 )
-from tui_chat.cli.options import Command, json_option
+from tui_chat.cli.options import Command, config_option, current_settings, json_option
 from tui_chat.cli.startup_timing import COLUMNS, LINES, measure_startup, summarise
+from tui_chat.errors import ConfigError
 
 MIN_COLUMNS, MIN_LINES = 60, 16
 """Smallest terminal the app draws on."""
@@ -31,6 +32,7 @@ Report = dict[str, Any]
 @click.command("doctor", cls=Command)
 @click.option("--startup", is_flag=True, help="Start the app in a terminal of its own and time it.")
 @click.option("--runs", type=click.IntRange(1, 100), default=5, show_default=True, help="Starts that are timed.")
+@config_option
 @json_option
 def command(startup: bool, runs: int, as_json: bool) -> int:
     """Show versions, devices, paths and the terminal, and name what is wrong.
@@ -38,6 +40,11 @@ def command(startup: bool, runs: int, as_json: bool) -> int:
     Exit status 1 means that something keeps the program from working.
     """
     report = examine()
+    if not report["problems"]:
+        try:
+            report["tokenizer"] = _tokenizer()
+        except ConfigError as error:
+            report["problems"].append(str(error))
     if startup:
         report["startup"] = time_startup(runs)
     click.echo(json.dumps(report, ensure_ascii=False, indent=2) if as_json else "\n".join(describe(report)))
@@ -55,6 +62,12 @@ def examine() -> Report:
         "terminal": terminal_facts(),
     }
     return {**report, "problems": list(_problems(report)), "notes": list(_notes(report))}
+
+
+def _tokenizer() -> Report | None:
+    from tui_chat.cli.tokenizer_facts import tokenizer_facts
+
+    return tokenizer_facts(current_settings())
 
 
 def time_startup(runs: int) -> Report:
@@ -81,6 +94,9 @@ def describe(report: Report) -> Iterator[str]:
     yield from _section("built-in model", {"file": model["path"], "size": size})
     yield from _section("directories", {place["name"]: _place(place) for place in report["paths"]})
     yield from _section("terminal", _terminal_rows(terminal))
+    if tokenizer := report.get("tokenizer"):
+        file = f"{tokenizer['repo']}:{tokenizer['file']}"
+        yield from _section("tokenizer", {"file": file, "compared": tokenizer["result"]})
     if "startup" in report:
         yield from _section(f"start-up ({COLUMNS}×{LINES}, median)", _startup_rows(report["startup"]))
     yield ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from tui_chat.cli.options import (
     GroupedHelp,
     answer_options,
     config_option,
+    continue_option,
     current_settings,
     llm_options,
     model_option,
@@ -90,26 +92,35 @@ class LazyGroup(GroupedHelp, click.Group):
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @model_option
 @config_option
+@continue_option
 @answer_options
 @sampling_options
 @llm_options
 @ui_options
 @click.pass_context
-def root(ctx: click.Context, model: str | None) -> int | None:
+def root(ctx: click.Context, model: str | None, resume: bool) -> int | None:
     """Talk to a local language model and see, and change, how it chooses every token.
 
     Without a command this opens the app in a terminal; text that is piped in is answered on standard output.
     Options given here hold for the command that follows, too.
     """
     if ctx.invoked_subcommand is not None:
+        if ctx.invoked_subcommand != "chat":
+            gc.enable()
         return None
     if sys.stdin is not None and sys.stdin.isatty():
-        return open_app(current_settings(), model)
+        return open_app(current_settings(), model, resume=resume)
+    gc.enable()
     return _answer_stdin(current_settings(), model)
 
 
-def open_app(loaded: LoadedSettings, model: str | None) -> int:
+def open_app(loaded: LoadedSettings, model: str | None, *, resume: bool = False) -> int:
     """Run the app until the user leaves it.
+
+    Args:
+        loaded: The effective settings.
+        model: What `--model` says.
+        resume: Go on with the conversation that was written last.
 
     Raises:
         UsageError: There is no terminal to draw on.
@@ -125,7 +136,12 @@ def open_app(loaded: LoadedSettings, model: str | None) -> int:
         )
     from tui_chat.ui.app import run_app
 
-    return run_app(loaded, model=model)
+    if not resume:
+        return run_app(loaded, model=model)
+    from tui_chat.ui.resuming import newest_conversation
+
+    last = newest_conversation()
+    return run_app(loaded, model=model, conversation=last.conversation, tokens_of=last.tokens_of, note=last.note)
 
 
 def _answer_stdin(loaded: LoadedSettings, model: str | None) -> int | None:

@@ -99,7 +99,7 @@ class LoadedModel:
                 return
 
 
-def find_model(loaded: LoadedSettings, model: str | None) -> Path:
+def find_model(loaded: LoadedSettings, model: str | None, *, offline: bool = False) -> Path:
     """The file of the model a command was asked for, downloaded if it is on the Hub and not here yet.
 
     Progress and notes go to stderr.
@@ -107,6 +107,7 @@ def find_model(loaded: LoadedSettings, model: str | None) -> Path:
     Args:
         loaded: Name the model where `model` is None.
         model: What `--model` says.
+        offline: Take it from the cache only.
 
     Raises:
         ModelNotFoundError: There is nothing of that name.
@@ -123,24 +124,25 @@ def find_model(loaded: LoadedSettings, model: str | None) -> Path:
     if spec.kind == "path":
         assert spec.path is not None
         return spec.path
-    return _download(spec)
+    return _download(spec, offline=offline)
 
 
-def _download(spec: ModelSpec) -> Path:
-    from tui_chat.models.hub import DownloadProgress, fetch
+def _download(spec: ModelSpec, *, offline: bool) -> Path:
+    from tui_chat.models.hub import DownloadProgress, Fetched, fetch
 
-    assert spec.repo is not None and spec.file is not None
+    repo, file = spec.repo, spec.file
+    assert repo is not None and file is not None
     cancel = threading.Event()
     line = _ProgressLine()
 
     def show(progress: DownloadProgress) -> None:
         line.update(f"downloading {spec.label}: {progress}")
 
-    result: list[object] = []
+    result: list[Fetched | BaseException] = []
 
     def work() -> None:
         try:
-            result.append(fetch(spec.repo, spec.file, spec.branch, on_progress=show, cancel=cancel))  # type: ignore[arg-type]
+            result.append(fetch(repo, file, spec.branch, on_progress=show, cancel=cancel, offline=offline))
         except BaseException as error:
             result.append(error)
 
@@ -153,27 +155,36 @@ def _download(spec: ModelSpec) -> Path:
     except KeyboardInterrupt:
         cancel.set()
         thread.join(2)
-        raise CancelledError(f"the download of {spec.label} was stopped; it goes on from there next time") from None
+        raise CancelledError(f"the download of {spec.label} was stopped: the next one begins anew") from None
     finally:
         line.clear()
     outcome = result[0]
     if isinstance(outcome, BaseException):
         raise outcome
-    path, note = outcome.path, outcome.note  # type: ignore[attr-defined]
-    if note:
-        click.echo(f"tui-chat: {note}", err=True)
-    return Path(path)
+    line.end(f"downloaded {spec.label}")
+    if outcome.note and not offline:
+        click.echo(f"tui-chat: {outcome.note}", err=True)
+    return outcome.path
 
 
 class _ProgressLine:
-    """One line on stderr that is written over; silent where stderr is no terminal."""
+    """One line on stderr that is written over; where stderr is no terminal, one at the start and one at the end."""
 
     def __init__(self) -> None:
         self._active = sys.stderr.isatty()
+        self._began = False
 
     def update(self, text: str) -> None:
         if self._active:
             click.echo(f"\r\x1b[2K{text}", nl=False, err=True)
+        elif not self._began:
+            click.echo(text, err=True)
+        self._began = True
+
+    def end(self, text: str) -> None:
+        """Say that what was begun is done."""
+        if self._began and not self._active:
+            click.echo(text, err=True)
 
     def clear(self) -> None:
         if self._active:

@@ -24,6 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FLAGS = "tui_chat.flags"
 _CONFIG = "tui_chat.config"
 _MODEL = "tui_chat.model"
+_CONTINUE = "tui_chat.continue"
 
 
 class SettingOption(click.Option):
@@ -108,6 +109,18 @@ def config_option(command: F) -> F:
         expose_value=False,
         callback=_inherit(_CONFIG),
         help="Settings file to read instead of the one in the configuration directory.",
+    )(command)
+
+
+def continue_option(command: F) -> F:
+    """`--continue`, passed as `resume: bool`."""
+    return click.option(
+        "--continue",
+        "resume",
+        is_flag=True,
+        default=None,
+        callback=lambda ctx, option, value: bool(_inherit(_CONTINUE)(ctx, option, value or None)),
+        help="Go on with the conversation that was written last.",
     )(command)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tui_chat.engine.cancel import CancelFlag
+from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import GenerationFinished, GenerationRequest, Limits, SamplingParams
 from tui_chat.errors import CancelledError

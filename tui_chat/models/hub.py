@@ -47,6 +47,15 @@ class DownloadProgress:
         """From 0 to 1, where the size is known."""
         return min(self.done_bytes / self.total_bytes, 1.0) if self.total_bytes else None
 
+    def __str__(self) -> str:
+        """In words: `12.3 of 45.6 MB, 3.2 MB/s, 10 s left`, as far as it is known."""
+        parts = [_amount(self.done_bytes, self.total_bytes)]
+        if self.bytes_per_s > 0:
+            parts.append(f"{_amount(self.bytes_per_s)}/s")
+        if self.seconds_left is not None:
+            parts.append(f"{_span(self.seconds_left)} left")
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -265,6 +274,23 @@ def _abort_xet() -> None:
         abort_xet_session()  # type: ignore[no-untyped-call]
     except Exception:  # another release of the library: its thread ends by itself when the file is there
         return
+
+
+def _amount(size_bytes: float, of_bytes: float | None = None) -> str:
+    """Bytes in powers of 1000, or a share of them in the unit of the whole."""
+    whole = size_bytes if of_bytes is None else of_bytes
+    exponent = next((power for power in (4, 3, 2) if whole >= 1000**power), 1)
+    done = f"{size_bytes / 1000**exponent:.1f}"
+    unit = ("kB", "MB", "GB", "TB")[exponent - 1]
+    return f"{done} {unit}" if of_bytes is None else f"{done} of {of_bytes / 1000**exponent:.1f} {unit}"
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _check_space(size: int, cache: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def local_models(
     env = os.environ if env is None else env
     home = Path.home() if home is None else home
     found: list[LocalModel] = []
-    if builtin_path().is_file():
+    if _is_file(builtin_path()):
         found.append(LocalModel(BUILTIN, builtin_path(), builtin_path().stat().st_size, BUILTIN, BUILTIN))
     found += _directory(data_dir / "models", "tui-chat", home)
     found += _hub_cache(_hub_root(env, home), home)
@@ -107,7 +108,7 @@ def _ollama(root: Path, home: Path) -> list[LocalModel]:
             layers = json.loads(manifest.read_bytes())["layers"]
             digest = next(layer["digest"] for layer in layers if layer["mediaType"].endswith(".image.model"))
             path = root / "blobs" / str(digest).replace(":", "-")
-            if path.is_file():
+            if _is_file(path):
                 found.append(_model(f"{manifest.parent.name}:{manifest.name}", path, "Ollama", _shown(path, home)))
         except (OSError, ValueError, LookupError, TypeError, StopIteration):
             continue
@@ -129,10 +130,26 @@ def _gguf_files(place: Path) -> list[Path]:
 
 def _files(place: Path, depth: int) -> Iterator[Path]:
     for entry in _listed(place):
-        if entry.is_file():
+        if _is_file(entry):
             yield entry
-        elif depth > 1 and entry.is_dir():
+        elif depth > 1 and _is_dir(entry):
             yield from _files(entry, depth - 1)
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(_mode(path))
+
+
+def _is_dir(path: Path) -> bool:
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    """Type and permissions; 0 where there is nothing, or in a directory that may be listed but not entered."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def _listed(place: Path) -> list[Path]:

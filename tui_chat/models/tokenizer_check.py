@@ -75,6 +75,27 @@ def compare_tokenizers(model: Tokenize, reference: Tokenize, text: str = PROBE) 
     )
 
 
+def compare_with_hub(
+    model: Tokenize, repo: str, file: str, *, branch: str = "main", offline: bool = False
+) -> TokenizerComparison:
+    """Compare a model's tokenizer with one on the Hub, which is fetched through the cache.
+
+    Args:
+        model: The model's own tokenizer.
+        repo: `owner/name`.
+        file: The `tokenizer.json` in it.
+        branch: Branch, tag or commit.
+        offline: Take it from the cache only.
+
+    Raises:
+        DownloadError: It is neither to be had nor in the cache.
+        ModelFileError: It is no such file.
+    """
+    from tui_chat.models.hub import fetch
+
+    return compare_tokenizers(model, load_tokenizer(fetch(repo, file, branch, offline=offline).path))
+
+
 def load_tokenizer(path: Path) -> Tokenize:
     """The tokenizer in a `tokenizer.json`.
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import difflib
 import gc
+import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,27 +25,29 @@ from tui_chat.chat.conversation import Conversation
 from tui_chat.config import LoadedSettings
 from tui_chat.errors import TuiChatError, UsageError
 from tui_chat.themes import DEFAULT_THEME, LoadedThemes, load_themes
-from tui_chat.ui.archive import NoArchive, StoreArchive
+from tui_chat.ui.archive import STORE_NAME, NoArchive, StoreArchive
 from tui_chat.ui.bridge import EngineReported
 from tui_chat.ui.commanding import AppCommands
 from tui_chat.ui.downloads import Downloader
 from tui_chat.ui.figures import size
+from tui_chat.ui.garbage import GarbageRota
 from tui_chat.ui.history import InputHistory
 from tui_chat.ui.keys import binding_ids, clashes, help_rows
 from tui_chat.ui.requests import RequestBuilder
 from tui_chat.ui.screens.chat import ChatScreen
 from tui_chat.ui.screens.help import HelpScreen
 from tui_chat.ui.session import Session
+from tui_chat.ui.tokenizer_watch import TokenizerWatch
 from tui_chat.ui.widgets.turns import NoticeKind
 
 if TYPE_CHECKING:
-    from tui_chat.engine.types import EngineEvent, Limits
+    from tui_chat.engine.types import EngineEvent, GeneratedToken, Limits
     from tui_chat.ui.news import News
 
 SWITCH_INTERVAL_S = 0.0005
 """How long the screen may keep the interpreter while the engine thread waits for it, instead of Python's 5 ms."""
 
-CLOSE_TIMEOUT_S = 0.3
+CLOSE_TIMEOUT_S = 0.2
 """How long quitting waits for the engine thread."""
 
 
@@ -55,6 +61,7 @@ class TuiChatApp(App[int]):
         model: What to load, as the user names it; None takes what the settings say.
         history: What was sent before.
         find_models: Gives (what to write, what it is) of the models on this machine; runs on a thread of its own.
+        note: What the user should know at the start.
     """
 
     CSS_PATH = "app.tcss"
@@ -71,6 +78,7 @@ class TuiChatApp(App[int]):
         model: str | None = None,
         history: InputHistory | None = None,
         find_models: Callable[[], tuple[tuple[str, str], ...]] | None = None,
+        note: str | None = None,
     ) -> None:
         self._find_models = find_models
         self._themes = themes
@@ -84,8 +92,10 @@ class TuiChatApp(App[int]):
         self._history = history or InputHistory(None)
         self._session = make_session(self._report)
         self._commands = AppCommands(self)
+        self._garbage = GarbageRota()
         self._chat: ChatScreen | None = None
         self._known_models: tuple[tuple[str, str], ...] = (("builtin", "the model inside the package"),)
+        self._note = note
         self._problems: list[str] = [str(error) for error in themes.failures]
         self.theme = self._chosen_theme()
 
@@ -106,30 +116,49 @@ class TuiChatApp(App[int]):
 
     def on_ready(self) -> None:
         """Marks the first frame and lets the model load; nothing heavy happened until now."""
+        startup.mark("first_frame")
         self.chat.call_after_refresh(self._first_frame)
 
     def _first_frame(self) -> None:
-        startup.mark("first_frame")
-        gc.freeze()
-        gc.enable()
+        self._garbage.begin()
+        self.set_interval(1, self._collect_garbage)
         self._apply_keys()
         self.run_worker(self._begin(), exit_on_error=True)
 
     async def _begin(self) -> None:
-        self._history.read()
         try:
+            self._history.read()
             self._session.start(self._model)
-        except TuiChatError as error:
-            self._problems.append(str(error))
+        except Exception as error:  # nothing that the disk or a path does may keep the app from opening
+            self._problems.append(str(error) if isinstance(error, TuiChatError) else repr(error))
         for problem in self._problems:
             await self.chat.show_notice(problem, NoticeKind.PROBLEM)
         self._problems.clear()
+        if self._note is not None:
+            await self.chat.show_notice(self._note)
         self.chat.refresh_status()
-        if self._find_models is not None:
-            self._known_models = await asyncio.to_thread(self._find_models)
+        # A daemon of its own, because a slow disk must not hold up the way out.
+        threading.Thread(target=self._look_for_models, name="tui-chat-models", daemon=True).start()
+
+    def _look_for_models(self) -> None:
+        if self._find_models is None:
+            return
+        # Without the list, models can still be named.
+        with suppress(Exception):
+            self._known_models = self._find_models()
+
+    def _collect_garbage(self) -> None:
+        session, chat = self._session, self.chat
+        state = (chat.draft, session.conversation.id, len(session.conversation), self.screen)
+        self._garbage.look(state, time.monotonic(), busy=session.answering or session.loading is not None)
+
+    def on_unmount(self) -> None:
+        self._garbage.end()
 
     def on_chat_screen_model_ready(self) -> None:
         startup.mark("model_ready")
+        # Needed with the first answer, and too long to be imported between two keys.
+        self.run_worker(asyncio.to_thread(importlib.import_module, "tui_chat.ui.widgets.calm_markdown"))
 
     @property
     def chat(self) -> ChatScreen:
@@ -178,6 +207,8 @@ class TuiChatApp(App[int]):
 
     def _apply_keys(self) -> None:
         keys = self._settings.ui.keys
+        if not keys:
+            return
         known = binding_ids()
         unknown = [name for name in keys if name not in known]
         if unknown:
@@ -238,6 +269,8 @@ def make_app(
     *,
     model: str | None = None,
     conversation: Conversation | None = None,
+    tokens_of: Mapping[str, Sequence[GeneratedToken]] | None = None,
+    note: str | None = None,
     limit: Callable[[Limits], Limits] = lambda limits: limits,
     remember: bool = True,
 ) -> TuiChatApp:
@@ -247,10 +280,13 @@ def make_app(
         loaded: The effective settings.
         model: What to load, as the user names it; None takes what the settings say.
         conversation: One to go on with.
+        tokens_of: The tokens of its answers, as far as they are known.
+        note: What the user should know at the start.
         limit: Has the last word on when an answer ends.
         remember: Keep conversations and what was sent on disk.
     """
     settings = loaded.settings
+    tokenizer = settings.tokenizer
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     def make_session(report: Callable[[EngineEvent | News], None]) -> Session:
@@ -260,10 +296,14 @@ def make_app(
             settings,
             EngineWorker(report),
             build_request=RequestBuilder(settings.tokenizer.chat_template, report, limit=limit),
-            archive=StoreArchive(paths.data_dir() / "conversations.db", report) if remember else NoArchive(),
+            archive=StoreArchive(paths.data_dir() / STORE_NAME, report) if remember else NoArchive(),
             downloads=Downloader(report),
             report=report,
             conversation=conversation,
+            tokens_of=tokens_of,
+            check_tokenizer=TokenizerWatch(tokenizer.repo, tokenizer.file, report)
+            if tokenizer.repo and tokenizer.file
+            else None,
         )
 
     return TuiChatApp(
@@ -273,6 +313,7 @@ def make_app(
         model=model,
         history=InputHistory(paths.data_dir() / "history.jsonl" if remember else None),
         find_models=_find_models,
+        note=note,
     )
 
 
@@ -283,20 +324,29 @@ def _find_models() -> tuple[tuple[str, str], ...]:
     return tuple((model.spec, f"{size(model.size_bytes)} · {model.origin}") for model in found)
 
 
-def run_app(loaded: LoadedSettings, *, model: str | None = None, conversation: Conversation | None = None) -> int:
+def run_app(
+    loaded: LoadedSettings,
+    *,
+    model: str | None = None,
+    conversation: Conversation | None = None,
+    tokens_of: Mapping[str, Sequence[GeneratedToken]] | None = None,
+    note: str | None = None,
+) -> int:
     """Runs the app until the user quits.
 
     Args:
         loaded: The effective settings.
         model: What to load, as the user names it; None takes what the settings say.
         conversation: One to go on with.
+        tokens_of: The tokens of its answers, as far as they are known.
+        note: What the user should know at the start.
 
     Returns:
         The exit status of the process.
     """
     # A collection before the first frame finds next to nothing and costs a twentieth of the time to it.
     gc.disable()
-    app = make_app(loaded, model=model, conversation=conversation)
+    app = make_app(loaded, model=model, conversation=conversation, tokens_of=tokens_of, note=note)
     code = app.run() or 0
     if app._exception is not None:
         raise app._exception

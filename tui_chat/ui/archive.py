@@ -17,7 +17,10 @@ from tui_chat.ui.news import News, StoringFailed
 if TYPE_CHECKING:
     from tui_chat.chat.store import Store
 
-CLOSE_TIMEOUT_S = 0.15
+STORE_NAME = "conversations.db"
+"""The file of all conversations, in the data directory."""
+
+CLOSE_TIMEOUT_S = 0.1
 """How long quitting waits for what is still to be written."""
 
 
@@ -32,14 +35,27 @@ class _Head:
 @dataclass(frozen=True, slots=True)
 class _Save:
     head: _Head
-    message: Message
-    traces: tuple[TokenTrace, ...]
+    messages: tuple[Message, ...]
+    traced: str | None = None
+    """The message that the traces belong to."""
+    traces: tuple[TokenTrace, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Remove:
+    head: _Head
+    message_ids: tuple[str, ...]
 
 
 class NoArchive:
     """Keeps nothing."""
 
-    def save(self, conversation: Conversation, message: Message, tokens: Sequence[GeneratedToken]) -> None:
+    def save(
+        self, conversation: Conversation, message: Message | None = None, tokens: Sequence[GeneratedToken] = ()
+    ) -> None:
+        """Does nothing."""
+
+    def remove(self, conversation: Conversation, message_ids: Sequence[str]) -> None:
         """Does nothing."""
 
     def close(self) -> None:
@@ -57,17 +73,39 @@ class StoreArchive:
     def __init__(self, path: Path, report: Callable[[News], None]) -> None:
         self._path = path
         self._report = report
-        self._queue: queue.SimpleQueue[_Save | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Save | _Remove | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._handed: set[str] = set()
         self._traced: dict[str, int] = {}
 
-    def save(self, conversation: Conversation, message: Message, tokens: Sequence[GeneratedToken]) -> None:
-        """Hands over a message, new or grown, and the tokens of it that are new since the last time."""
-        known = self._traced.get(message.id, 0)
-        traces = tuple(token.trace for token in tokens[known:] if token.trace is not None)
-        if tokens:
+    def save(
+        self, conversation: Conversation, message: Message | None = None, tokens: Sequence[GeneratedToken] = ()
+    ) -> None:
+        """Hands over where the path ends, and what of it was never handed over, whoever put it there.
+
+        Args:
+            conversation: Only its current path is looked at.
+            message: One of it that is new or has grown.
+            tokens: All tokens of that message; those that are new since the last time are stored.
+        """
+        messages = tuple(item for item in conversation.path if item is message or item.id not in self._handed)
+        if message is not None and message not in messages:
+            messages += (message,)
+        traces: tuple[TokenTrace, ...] = ()
+        if message is not None and tokens:
+            known = self._traced.get(message.id, 0)
+            traces = tuple(token.trace for token in tokens[known:] if token.trace is not None)
             self._traced[message.id] = len(tokens)
-        self._queue.put(_Save(_Head(conversation.id, conversation.tip), message, traces))
+        self._handed.update(item.id for item in messages)
+        self._put(_Save(_head(conversation), messages, message.id if message is not None else None, traces))
+
+    def remove(self, conversation: Conversation, message_ids: Sequence[str]) -> None:
+        """Forgets messages that were taken back, and a conversation of which nothing is left."""
+        self._handed.difference_update(message_ids)
+        self._put(_Remove(_head(conversation), tuple(message_ids)))
+
+    def _put(self, job: _Save | _Remove) -> None:
+        self._queue.put(job)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="tui-chat-archive", daemon=True)
             self._thread.start()
@@ -85,14 +123,27 @@ class StoreArchive:
         try:
             store = Store(self._path)
             while (job := self._queue.get()) is not None:
-                store.write(cast("Conversation", job.head), job.message)
-                if job.traces:
-                    store.add_traces(job.message.id, job.traces)
-        except StorageError as error:
-            self._report(StoringFailed(error))
+                _carry_out(job, store)
+        except Exception as error:  # the edge of a thread: whatever goes wrong with the disk becomes a notice
+            known = error if isinstance(error, StorageError) else StorageError(f"storing failed unforeseen: {error!r}")
+            self._report(StoringFailed(known))
             # Nothing is kept from now on; what still comes is taken and forgotten.
             while self._queue.get() is not None:
                 pass
         finally:
             if store is not None:
                 store.close()
+
+
+def _head(conversation: Conversation) -> _Head:
+    return _Head(conversation.id, conversation.tip)
+
+
+def _carry_out(job: _Save | _Remove, store: Store) -> None:
+    head = cast("Conversation", job.head)
+    if isinstance(job, _Remove):
+        store.remove(head, *job.message_ids)
+        return
+    store.write(head, *job.messages)
+    if job.traced is not None and job.traces:
+        store.add_traces(job.traced, job.traces)

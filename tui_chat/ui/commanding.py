@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.completion import complete
-from tui_chat.errors import UsageError
+from tui_chat.errors import ModelNotFoundError, UsageError
 from tui_chat.ui.summary import model_line
 from tui_chat.ui.widgets.completion_menu import Offer, Suggestion
 from tui_chat.ui.widgets.turns import NoticeKind
@@ -92,7 +92,11 @@ class AppCommands:
     def switch_model(self, spec: str) -> None:
         from tui_chat.models.resolve import parse_spec
 
-        self._session.switch_model(parse_spec(spec))
+        try:
+            found = parse_spec(spec)
+        except OSError as error:
+            raise ModelNotFoundError(f"{spec} cannot be read ({error.strerror}): change its permissions") from error
+        self._session.switch_model(found)
         self._chat.refresh_status()
 
     def theme(self) -> str:

@@ -53,16 +53,7 @@ class Downloader:
             now = time.monotonic()
             if now - reported >= PROGRESS_INTERVAL_S:
                 reported = now
-                self._report(
-                    DownloadAdvanced(
-                        number,
-                        spec.label,
-                        state.done_bytes,
-                        state.total_bytes,
-                        state.bytes_per_s,
-                        state.seconds_left,
-                    )
-                )
+                self._report(DownloadAdvanced(number, state))
 
         try:
             from tui_chat.models.hub import fetch

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tui_chat.errors import TuiChatError
+
+if TYPE_CHECKING:
+    from tui_chat.models.hub import DownloadProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +18,7 @@ class DownloadAdvanced:
 
     number: int
     """Which download; an older one's news is stale."""
-    label: str
-    done_bytes: int
-    total_bytes: int | None
-    bytes_per_s: float
-    seconds_left: float | None
+    progress: DownloadProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +62,12 @@ class StoringFailed:
     error: TuiChatError
 
 
-News = DownloadAdvanced | DownloadEnded | DownloadFailed | PiecesRead | PromptNoted | StoringFailed
+@dataclass(frozen=True, slots=True)
+class TokenizerNoted:
+    """The model's tokenizer is not that of the settings, or could not be compared with it."""
+
+    note: str
+
+
+News = TokenizerNoted | DownloadAdvanced | DownloadEnded | DownloadFailed | PiecesRead | PromptNoted | StoringFailed
 """Everything that is reported beside the engine's own events."""

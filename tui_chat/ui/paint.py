@@ -15,6 +15,8 @@ from rich.style import Style
 from textual.color import Color
 from textual.widget import Widget
 
+from tui_chat.ui.settled import Settled
+
 
 @dataclass(frozen=True, slots=True)
 class Paint:
@@ -27,7 +29,7 @@ class Paint:
     underline: bool = False
 
 
-class Painted(Widget):
+class Painted(Settled, Widget):
     """A widget whose parts are painted from the theme."""
 
     PARTS: ClassVar[Mapping[str, Paint]] = {}

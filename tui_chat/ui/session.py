@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tui_chat.chat.conversation import Conversation, Message, Role
-from tui_chat.config import InferenceSettings, Settings
+from tui_chat.config import Settings
 from tui_chat.engine.types import (
     SAMPLING_FIELDS,
     FinishReason,
@@ -22,19 +22,19 @@ from tui_chat.engine.types import (
     GenerationFinished,
     GenerationRequest,
     GenerationStarted,
-    LoadOptions,
     ModelFailed,
     ModelInfo,
     ModelLoaded,
     ModelLoading,
     PrefillProgressed,
     SamplingParams,
-    Timings,
     TokensGenerated,
-    Usage,
 )
-from tui_chat.errors import EngineError, TuiChatError, UsageError
+from tui_chat.errors import EngineError, UsageError
 from tui_chat.ui.news import DownloadAdvanced, DownloadEnded, DownloadFailed, News, PiecesRead
+from tui_chat.ui.pieces import read_pieces
+from tui_chat.ui.ports import Archive, Ask, BuildRequest, Downloads, Worker
+from tui_chat.ui.progress import Answer, Loading
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -45,99 +45,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PIECES_PER_JOB = 16_384
-"""Tokens whose bytes are read in one go: a few hundredths of a second, so that a request need not wait for all."""
+LIVE_FIELDS = tuple(name for name in SAMPLING_FIELDS if name not in ("seed", "logit_bias"))
+"""The settings that reach an answer under way."""
 
 SAVE_INTERVAL_S = 1.0
 """Longest time that streamed text is in memory only."""
-
-RATE_WINDOW_S = 2.0
-"""The live rate is that of about this long a time."""
-
-
-class Worker(Protocol):
-    """The engine thread, as far as the session uses it (`engine.worker.EngineWorker`)."""
-
-    def start(self) -> None: ...
-    def load(self, path: Path, options: LoadOptions) -> int: ...
-    def generate(self, build: Callable[[Engine], GenerationRequest]) -> int: ...
-    def set_params(self, params: SamplingParams) -> None: ...
-    def cancel(self) -> None: ...
-    def run(self, job: Callable[[Engine], T]) -> Future[T]: ...
-    def close(self, timeout_s: float = 0.3) -> bool: ...
-
-
-class Downloads(Protocol):
-    """Fetches model files beside the screen (`ui.downloads.Downloader`)."""
-
-    def fetch(self, spec: ModelSpec) -> int: ...
-    def cancel(self) -> None: ...
-
-
-class Archive(Protocol):
-    """Keeps conversations (`ui.archive.StoreArchive`); no call waits for the disk."""
-
-    def save(self, conversation: Conversation, message: Message, tokens: Sequence[GeneratedToken]) -> None: ...
-    def close(self) -> None: ...
-
-
-BuildRequest = Callable[["Engine", Sequence[Message], SamplingParams, InferenceSettings], GenerationRequest]
-"""Renders the messages with the model's template and makes the request; runs on the engine thread."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """The answer under way, or the last one."""
-
-    request_id: int
-    message_id: str
-    seed: int
-    began: float
-    retry_of: str | None = None
-    """The message that was the tip before, if this is another try."""
-    tokens: list[GeneratedToken] = field(default_factory=list)
-    text: str = ""
-    prefill: tuple[int, int] | None = None
-    """Prompt tokens done and in all, while the prompt is read."""
-    n_prompt: int = 0
-    usage: Usage | None = None
-    timings: Timings | None = None
-    reason: FinishReason | None = None
-    error: TuiChatError | None = None
-    arrivals: list[tuple[float, int]] = field(default_factory=list)
-    """(time, tokens so far) of recent batches."""
-
-    @property
-    def running(self) -> bool:
-        """Whether more will come."""
-        return self.reason is None and self.error is None
-
-    @property
-    def rate(self) -> float | None:
-        """Tokens a second: of the last seconds while it runs, of the whole answer afterwards."""
-        if self.timings is not None:
-            return self.timings.tokens_per_s or None
-        if len(self.arrivals) < 2:
-            return None
-        (first_s, first), (last_s, last) = self.arrivals[0], self.arrivals[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else None
-
-    def arrived(self, now: float) -> None:
-        """Notes that tokens came, for the rate."""
-        self.arrivals.append((now, len(self.tokens)))
-        while len(self.arrivals) > 2 and now - self.arrivals[0][0] > RATE_WINDOW_S:
-            self.arrivals.pop(0)
-
-
-@dataclass(slots=True)
-class Loading:
-    """A model on its way: first perhaps a download, then the load."""
-
-    label: str
-    request_id: int | None = None
-    download: int | None = None
-    fraction: float | None = None
-    progress: DownloadAdvanced | None = None
 
 
 class Session:
@@ -151,6 +63,8 @@ class Session:
         downloads: Fetches models from the Hub.
         report: Brings news from any thread back to `handle`.
         conversation: One to go on with.
+        tokens_of: The tokens of its answers, as far as they are known.
+        check_tokenizer: Told of every model that was loaded, with a way to ask the engine.
         clock: Seconds that only grow.
     """
 
@@ -164,6 +78,8 @@ class Session:
         downloads: Downloads,
         report: Callable[[News], None],
         conversation: Conversation | None = None,
+        tokens_of: Mapping[str, Sequence[GeneratedToken]] | None = None,
+        check_tokenizer: Callable[[Ask], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -173,8 +89,9 @@ class Session:
         self.loading: Loading | None = None
         self.answer: Answer | None = None
         self.pieces: list[bytes] = []
-        self.tokens_of: dict[str, list[GeneratedToken]] = {}
-        """Tokens of the answers of this run, by message."""
+        self.tokens_of = {key: list(tokens) for key, tokens in (tokens_of or {}).items()}
+        """Tokens of the answers of this run, and of those that came with the conversation, by message."""
+        self._check_tokenizer = check_tokenizer
         self._worker = worker
         self._build_request = build_request
         self._archive = archive
@@ -280,28 +197,33 @@ class Session:
             raise UsageError("nothing to answer again yet: send a message first")
         before = self.conversation.tip
         self.conversation.select(last.id, descend=False)
-        return self._ask(retry_of=before.id if before is not None and before.id != last.id else None)
+        return self._ask(retry_of=before.id if before is not None else None)
 
     def undo_answer(self) -> str | None:
-        """Goes back to before the last answer, which came to nothing; gives the text of the message it was asked for.
+        """Takes back the last answer, which came to nothing, and the message it was asked for; gives that one's text.
 
-        None if it was another try: what was answered before is there again.
+        None if it was another try: what was there before is there again.
         """
         answer = self.answer
-        if answer is None:
+        if answer is None or answer.message_id not in self.conversation:
             return None
         self.answer = None
+        asked = self.conversation[answer.message_id].parent_id
+        gone = [answer.message_id]
+        text: str | None = None
+        if answer.retry_of is None and asked is not None:
+            gone.append(asked)
+            text = self.conversation[asked].text
+        for message_id in gone:
+            self.conversation.remove(message_id)
+            self.tokens_of.pop(message_id, None)
         if answer.retry_of is not None:
             self.conversation.select(answer.retry_of, descend=False)
-            return None
-        asked = self.conversation.last(Role.USER)
-        if asked is None:
-            return None
-        if asked.parent_id is not None:
-            self.conversation.select(asked.parent_id, descend=False)
-        else:
-            self.conversation = Conversation()
-        return asked.text
+        if not any(message.role is Role.USER for message in self.conversation):
+            # A system text alone is no conversation to keep; it is stored with the next message.
+            gone += [message.id for message in self.conversation]
+        self._archive.remove(self.conversation, gone)
+        return text
 
     def stop(self) -> bool:
         """Stops the answer, load or download under way; False if there is nothing to stop."""
@@ -316,12 +238,18 @@ class Session:
         if self.answering:
             return False
         last = self.conversation.last(Role.ASSISTANT)
-        return last is not None and self.conversation.step(last.id, offset).id != last.id
+        if last is None or self.conversation.step(last.id, offset).id == last.id:
+            return False
+        self._archive.save(self.conversation)
+        return True
 
     def new_conversation(self) -> None:
         """Begins an empty conversation with the same system text."""
-        if self.answering:
-            self._worker.cancel()
+        answer = self.answer
+        if answer is not None and answer.running:
+            self._worker.cancel(answer.request_id)
+            answer.reason = FinishReason.CANCELLED
+            self._keep_answer()
         system = self.conversation.system
         self.conversation = Conversation()
         self.answer = None
@@ -330,8 +258,8 @@ class Session:
 
     def set_system(self, text: str | None) -> None:
         """Gives the conversation another system text, or none."""
-        for message in self.conversation.set_system(text):
-            self._save(message)
+        self.conversation.set_system(text)
+        self._archive.save(self.conversation)
 
     # Settings
 
@@ -345,8 +273,7 @@ class Session:
             SamplingParams(**{name: value})  # type: ignore[arg-type]
         key = "max_length" if name == "max_tokens" else name
         self.inference = self.inference.model_copy(update={key: value})
-        if self.answer is not None and self.answering:
-            self._worker.set_params(self.inference.sampling_params(self.answer.seed, self._find))
+        self._set_live()
 
     def value(self, name: str) -> object:
         """Gives the present value of a setting, by the names of `set_value`."""
@@ -355,10 +282,6 @@ class Session:
     def setting_default(self, name: str) -> object:
         """Gives the value a setting has when nothing else was chosen: that of the settings the app was started with."""
         return getattr(self.settings.inference, "max_length" if name == "max_tokens" else name)
-
-    def _find(self, text: str) -> int | None:
-        wanted = text.encode()
-        return next((token for token, piece in enumerate(self.pieces) if piece == wanted), None)
 
     # Events
 
@@ -400,18 +323,22 @@ class Session:
         return ended
 
     def _model_event(self, event: ModelLoading | ModelLoaded | ModelFailed) -> bool:
+        # What an earlier load did to the model holds as well; only the display is the last one's.
         loading = self.loading
-        if loading is None or loading.request_id != event.request_id:
-            return False
+        shown = loading is not None and loading.request_id == event.request_id
         if isinstance(event, ModelLoading):
-            loading.fraction = event.fraction
-            return True
-        self.loading = None
+            if loading is not None and shown:
+                loading.fraction = event.fraction
+            return shown
+        if shown:
+            self.loading = None
         if isinstance(event, ModelLoaded):
             self.model = event.info
             self.pieces = []
             self._load_id = event.request_id
             self._read_pieces()
+            if self._check_tokenizer is not None:
+                self._check_tokenizer(self._worker.run)
         elif not event.kept:
             self.model = None
         return True
@@ -421,8 +348,8 @@ class Session:
         if loading is None or loading.download != event.number:
             return False
         if isinstance(event, DownloadAdvanced):
-            loading.progress = event
-            loading.fraction = event.done_bytes / event.total_bytes if event.total_bytes else None
+            loading.progress = event.progress
+            loading.fraction = event.progress.fraction
         elif isinstance(event, DownloadEnded):
             self._load(event.path, loading.label)
         else:
@@ -439,6 +366,8 @@ class Session:
             case GenerationStarted(request=request):
                 answer.n_prompt = len(request.prompt_ids)
                 answer.prefill = (0, answer.n_prompt)
+                answer.params = request.params
+                self._set_live()
             case PrefillProgressed(done=done, total=total):
                 answer.prefill = (done, total)
             case TokensGenerated(tokens=tokens, text=text):
@@ -467,32 +396,35 @@ class Session:
         messages = self.conversation.path
         inference = self.inference
         seed = inference.seed if inference.seed is not None else secrets.randbits(32)
-        params = inference.sampling_params(seed, self._find)
         settings = {name: value for name, value in inference.model_dump(mode="json").items() if value is not None}
         message = self.conversation.begin_answer(
             model=self.model.name if self.model else None, settings={**settings, "seed": seed}
         )
-        build = self._build_request
-        request_id = self._worker.generate(lambda engine: build(engine, messages, params, inference))
+
+        def build(engine: Engine) -> GenerationRequest:
+            # Here, because only the engine thread may ask the vocabulary which tokens the texts to ban are.
+            params = inference.sampling_params(seed, engine.vocab.find)
+            return self._build_request(engine, messages, params, inference)
+
+        request_id = self._worker.generate(build)
         self.answer = Answer(request_id, message.id, seed, self._clock(), retry_of)
         self.tokens_of[message.id] = self.answer.tokens
         self._save(message)
         return self.answer
 
-    def _read_pieces(self) -> None:
-        model, load_id, first = self.model, self._load_id, len(self.pieces)
-        if model is None or first >= model.n_vocab:
+    def _set_live(self) -> None:
+        """Gives the answer under way the present settings; what it was begun with keeps its seed and its bans."""
+        answer = self.answer
+        if answer is None or not answer.running or answer.params is None:
             return
-        last = min(first + PIECES_PER_JOB, model.n_vocab)
+        params = replace(answer.params, **{name: getattr(self.inference, name) for name in LIVE_FIELDS})
+        if params != answer.params:
+            answer.params = params
+            self._worker.set_params(params)
 
-        def job(engine: Engine) -> PiecesRead:
-            return PiecesRead(load_id, first, tuple(engine.vocab.piece(token) for token in range(first, last)))
-
-        def done(future: Future[PiecesRead]) -> None:
-            if not future.cancelled() and future.exception() is None:
-                self._report(future.result())
-
-        self._worker.run(job).add_done_callback(done)
+    def _read_pieces(self) -> None:
+        if self.model is not None and len(self.pieces) < self.model.n_vocab:
+            read_pieces(self._worker.run, self._load_id, len(self.pieces), self.model.n_vocab, self._report)
 
     def _keep_answer(self) -> None:
         answer = self.answer

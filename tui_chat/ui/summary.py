@@ -66,10 +66,7 @@ def show_status(bar: StatusBar, session: Session) -> None:
         done, total = answer.prefill
         bar.fraction, bar.activity = (done / total if total else 0.0), "prefill"
     elif loading is not None and loading.progress is not None and loading.request_id is None:
-        progress = loading.progress
-        bar.fraction = loading.fraction
-        left = "" if progress.seconds_left is None else f" · {figures.span(progress.seconds_left)} left"
-        bar.activity = f"{figures.size(progress.done_bytes)} · {figures.size(progress.bytes_per_s)}/s{left}"
+        bar.fraction, bar.activity = loading.fraction, str(loading.progress)
     elif loading is not None:
         bar.fraction, bar.activity = loading.fraction, "fetching" if loading.request_id is None else "loading"
     rate = answer.rate if answer is not None else None

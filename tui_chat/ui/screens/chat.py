@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message as TextualMessage
@@ -28,7 +28,9 @@ from tui_chat.engine.types import (
 from tui_chat.errors import CancelledError, TuiChatError
 from tui_chat.ui.bridge import EngineReported
 from tui_chat.ui.history import InputHistory
-from tui_chat.ui.news import DownloadEnded, DownloadFailed, PiecesRead, PromptNoted, StoringFailed
+from tui_chat.ui.news import DownloadEnded, DownloadFailed, PiecesRead, PromptNoted, StoringFailed, TokenizerNoted
+from tui_chat.ui.pacing import FRAME_INTERVAL_S, FramePacer
+from tui_chat.ui.screens.chat_keys import CHAT_BINDINGS
 from tui_chat.ui.session import Session
 from tui_chat.ui.summary import answer_footer, model_line, sampling_line, show_status, welcome
 from tui_chat.ui.text import one_line
@@ -48,16 +50,7 @@ MIN_WIDTH, MIN_HEIGHT = 60, 16
 SHORT_HEIGHT = 22
 """Below this the sampling settings stand without space between them."""
 
-FRAME_INTERVAL_S = 1 / 12
-"""Least time between two updates of the screen while tokens stream."""
-
-MAX_FRAME_INTERVAL_S = 0.4
-"""Longest time between two of them."""
-
-SCREEN_SHARE = 0.15
-"""Part of one core that the screen may take while tokens stream: where a frame costs more, there are fewer."""
-
-STATUS_INTERVAL_S = 0.25
+STATUS_INTERVAL_S = 0.5
 """Time between two updates of the status line."""
 
 SETTING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens")
@@ -76,24 +69,7 @@ class ChatScreen(Screen[None]):
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-two"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", id="chat.stop"),
-        Binding("ctrl+c", "interrupt", "Stop or copy", show=False, priority=True, id="chat.interrupt"),
-        Binding("ctrl+r", "retry", "Retry", priority=True, id="chat.retry"),
-        Binding("alt+left", "sibling(-1)", "Earlier answer", show=False, priority=True, id="chat.earlier-answer"),
-        Binding("alt+right", "sibling(1)", "Later answer", show=False, priority=True, id="chat.later-answer"),
-        Binding("ctrl+t", "fold", "Fold thinking", show=False, priority=True, id="chat.fold"),
-        Binding("tab", "next_pane(1)", "Panes", id="panes.next"),
-        Binding("shift+tab", "next_pane(-1)", "Pane before", show=False, id="panes.previous"),
-        Binding("f2", "pane('chat')", "Chat", show=False, id="panes.chat"),
-        Binding("f3", "pane('inspector')", "Inspector", show=False, id="panes.inspector"),
-        Binding("f4", "pane('sampling')", "Sampling", show=False, id="panes.sampling"),
-        Binding("pageup", "page(-1)", "Page up", show=False, priority=True, id="transcript.page-up"),
-        Binding("pagedown", "page(1)", "Page down", show=False, priority=True, id="transcript.page-down"),
-        Binding("f1", "app.help", "Help", priority=True, id="app.help"),
-        Binding("ctrl+p", "app.command_palette", "Palette", priority=True, id="app.palette"),
-        Binding("ctrl+q", "app.quit", "Quit", priority=True, id="app.quit"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = CHAT_BINDINGS
 
     class ModelReady(TextualMessage):
         """A model can answer from now on."""
@@ -114,12 +90,17 @@ class ChatScreen(Screen[None]):
         self._turn: AnswerTurn | None = None
         self._n_inspected = 0
         self._pane = "chat"
-        self._frame_cost_s = 0.0
-        self._cpu_s = time.thread_time()
+        self._pacer = FramePacer()
+        self._answer_next = False
         self._status_at = 0.0
 
     def compose(self) -> ComposeResult:
         session = self._session
+        # Else the first frame would be laid out as if there were no breakpoints, and again at once.
+        for size, breakpoints in zip(
+            self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True
+        ):
+            self.add_class(max(point for point in breakpoints if point[0] <= size)[1], update=False)
         defaults = {name: _number(session.setting_default(name)) for name in SETTING_NAMES}
         values = {name: _number(session.value(name)) for name in SETTING_NAMES}
         with Vertical(id="frame"):
@@ -158,6 +139,11 @@ class ChatScreen(Screen[None]):
     def session(self) -> Session:
         """The session on show."""
         return self._session
+
+    @property
+    def draft(self) -> str:
+        """What is written in the composer."""
+        return self.query_one(Composer).text
 
     async def show_notice(self, text: str, kind: NoticeKind = NoticeKind.NOTE, *, title: str | None = None) -> None:
         """Shows a card in the transcript, on whatever pane one is."""
@@ -282,6 +268,8 @@ class ChatScreen(Screen[None]):
                 await self.show_notice(note)
             case StoringFailed(error=error):
                 await self.show_notice(f"{error}. This conversation goes on, but is not kept.", NoticeKind.PROBLEM)
+            case TokenizerNoted(note=text):
+                await self.show_notice(text)
             case PromptNoted(notes=notes):
                 await self.show_notice("\n".join(notes))
             case PiecesRead():
@@ -435,24 +423,27 @@ class ChatScreen(Screen[None]):
             self.query_one(Inspector).extend(fresh)
 
     async def _frame(self) -> None:
-        """Shows what came since the last frame, all of it at once, and plans the next frame by what this one cost."""
+        """Shows what came since the last frame, and plans the next frame by what this one cost."""
         session, turn = self._session, self._turn
-        now, cpu_s = time.monotonic(), time.thread_time()
-        self._frame_cost_s += 0.3 * (cpu_s - self._cpu_s - self._frame_cost_s)
-        self._cpu_s = cpu_s
+        now, interval_s = time.monotonic(), self._pacer.next_interval_s()
         answer = session.answer
-        if answer is not None and answer.running and turn is not None:
-            if answer.prefill is not None and not answer.tokens:
-                done, total = answer.prefill
-                turn.show_status(f"reading the prompt · {done} of {total} tokens")
-            self._flush_tokens()
-            turn.grow(answer.text)
-            await turn.flush()
+        # One part of the screen at a time: a key waits for one of them at most, and drawing two of them at once costs
+        # more than the two, because what lies between them is drawn as well.
         if (session.answering or session.loading is not None) and now - self._status_at >= STATUS_INTERVAL_S:
             self._status_at = now
             self._show_status()
             session.tick()
-        interval_s = min(MAX_FRAME_INTERVAL_S, max(FRAME_INTERVAL_S, self._frame_cost_s / SCREEN_SHARE))
+        elif answer is not None and answer.running and turn is not None:
+            self._answer_next = not self._answer_next
+            if self._answer_next:
+                self._flush_tokens()
+            elif answer.prefill is not None and not answer.tokens:
+                done, total = answer.prefill
+                turn.show_status(f"reading the prompt · {done} of {total} tokens")
+                await turn.flush()
+            else:
+                turn.grow(answer.text)
+                await turn.flush()
         self.set_timer(interval_s, self._frame)
 
     def _show_status(self) -> None:

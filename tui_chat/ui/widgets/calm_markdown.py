@@ -19,6 +19,8 @@ from textual.widget import Widget
 from textual.widgets._markdown import MarkdownTable
 from textual.widgets.markdown import Markdown, MarkdownBlock, MarkdownFence
 
+from tui_chat.ui.settled import Settled
+
 MAX_HIGHLIGHTED_CHARS = 20_000
 """Longer code stays plain."""
 
@@ -90,7 +92,7 @@ class PlainTable(MarkdownTable):
         yield TableView(*self._get_headers_and_rows())
 
 
-class CalmMarkdown(Markdown):
+class CalmMarkdown(Settled, Markdown):
     """Markdown in which nothing can be clicked."""
 
     BLOCKS: dict[str, type[MarkdownBlock]] = {

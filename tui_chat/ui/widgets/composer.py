@@ -68,9 +68,9 @@ class MessageInput(TextArea):
         self.move_cursor(self.document.end)
 
     async def _on_paste(self, event: events.Paste) -> None:
-        # What is pasted may hold control sequences that would act if the terminal got them back from us.
-        # The handler of the base class runs after this one, with the same event.
-        event.text = visible(event.text)
+        # What is pasted may hold control sequences that would act if the terminal got them back from us, and its line
+        # ends are carriage returns. The handler of the base class runs after this one, with the same event.
+        event.text = visible(event.text.replace("\r\n", "\n").replace("\r", "\n"))
 
     def action_send(self) -> None:
         suggestion = self._menu.highlighted

@@ -219,7 +219,11 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
             self._line_of.append(len(self._lines) - 1)
 
     def _resized(self) -> None:
-        self.virtual_size = Size(max(1, self._laid_width), max(1, len(self._lines)))
+        size = Size(max(1, self._laid_width), max(1, len(self._lines)))
+        if size != self.virtual_size:
+            # Assigned, it would lay out the whole screen; only what scrolls here has changed.
+            self.set_reactive(TokenStrip.virtual_size, size)
+            self._scroll_update(size)
         self._show_current()
 
     def _show_current(self) -> None:

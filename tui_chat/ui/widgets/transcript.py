@@ -7,10 +7,11 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from tui_chat.ui.settled import Settled
 from tui_chat.ui.widgets.turns import AnswerTurn, Notice, NoticeKind, UserTurn
 
 
-class Transcript(VerticalScroll, can_focus=False):
+class Transcript(Settled, VerticalScroll, can_focus=False):
     """Turns and notices in order. It follows the end unless scrolled away from it.
 
     It never takes the focus, so that typing always reaches the composer.

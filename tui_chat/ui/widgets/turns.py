@@ -15,13 +15,22 @@ from textual.widgets import Static
 
 from tui_chat.engine.decoding import THINK_OPEN, split_reasoning
 from tui_chat.ui.blocks import BlockSplitter, tail_content
+from tui_chat.ui.settled import Settled
 from tui_chat.ui.text import visible
 
 if TYPE_CHECKING:
     from textual.widgets.markdown import Markdown
 
 
-class UserTurn(Horizontal):
+class Said(Settled, Vertical):
+    """What the model said: thinking, finished blocks, the block under way, and the footer."""
+
+
+class Words(Settled, Static):
+    """Plain text in a turn."""
+
+
+class UserTurn(Settled, Horizontal):
     """What the user said."""
 
     def __init__(self, text: str) -> None:
@@ -29,11 +38,11 @@ class UserTurn(Horizontal):
         self._text = text
 
     def compose(self) -> ComposeResult:
-        yield Static("you", classes="role", markup=False)
-        yield Static(Content(visible(self._text)), classes="said")
+        yield Words("you", classes="role", markup=False)
+        yield Words(Content(visible(self._text)), classes="said")
 
 
-class ThinkBlock(Vertical):
+class ThinkBlock(Settled, Vertical):
     """The model's thinking: dim, and folded once the answer begins."""
 
     folded: reactive[bool] = reactive(False)
@@ -45,8 +54,8 @@ class ThinkBlock(Vertical):
         self._began = time.monotonic()
 
     def compose(self) -> ComposeResult:
-        yield Static(classes="think-head")
-        yield Static(classes="think-body")
+        yield Words(classes="think-head")
+        yield Words(classes="think-body")
 
     def on_mount(self) -> None:
         self._head()
@@ -79,7 +88,7 @@ class ThinkBlock(Vertical):
         )
 
 
-class Tail(Static):
+class Tail(Settled, Static):
     """The block under way. It grows some lines at a time, so that most updates move nothing else on the screen."""
 
     STEP: ClassVar[int] = 3
@@ -106,7 +115,7 @@ class Tail(Static):
         self.show(self._text)
 
 
-class AnswerTurn(Horizontal):
+class AnswerTurn(Settled, Horizontal):
     """An answer of the model, streamed or whole.
 
     Text is taken at any pace; `flush` shows what has come since the last time.
@@ -132,12 +141,12 @@ class AnswerTurn(Horizontal):
     def compose(self) -> ComposeResult:
         from tui_chat.ui.widgets.calm_markdown import CalmMarkdown
 
-        yield Static("model", classes="role", markup=False)
-        with Vertical(classes="said"):
+        yield Words("model", classes="role", markup=False)
+        with Said(classes="said"):
             yield ThinkBlock()
             yield CalmMarkdown(classes="done")
             yield Tail()
-            yield Static(Content(self._footer), classes="foot")
+            yield Words(Content(self._footer), classes="foot")
 
     async def on_mount(self) -> None:
         self.query_one(ThinkBlock).display = False
@@ -228,7 +237,7 @@ class AnswerTurn(Horizontal):
 
     def _show_tail(self) -> None:
         tail = self.query_one(Tail)
-        if self._status and not self._text:
+        if self._streaming and self._status and not self._text:
             tail.show(Content.styled(self._status, "$muted"))
             tail.display = True
             return
