@@ -99,3 +99,8 @@ def test_settings(tmp_path: Path) -> None:
             spec_from_settings(repo=repo, file=file)
     with pytest.raises(ModelNotFoundError, match="no such file"):
         spec_from_settings(path=tmp_path / "x.gguf")
+
+
+def test_a_path_that_cannot_be_looked_at_is_named() -> None:
+    with pytest.raises(ModelNotFoundError, match="cannot be reached"):
+        parse_spec("x" * 5000 + "/model.gguf")

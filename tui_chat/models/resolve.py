@@ -67,10 +67,13 @@ def parse_spec(text: str) -> ModelSpec:
     if text.lower() == BUILTIN:
         return ModelSpec("builtin")
     path = _expand(text)
-    if path.is_file():
-        return ModelSpec("path", path=path)
-    if path.is_dir():
-        raise ModelNotFoundError(f"{path} is a directory{_listing(path)}")
+    try:
+        if path.is_file():
+            return ModelSpec("path", path=path)
+        if path.is_dir():
+            raise ModelNotFoundError(f"{path} is a directory{_listing(path)}")
+    except OSError as error:
+        raise ModelNotFoundError(f"{text} cannot be reached: {error.strerror or error}") from error
     hub = _parse_hub(text)
     if hub is not None:
         return hub
@@ -84,10 +87,13 @@ def require_file(path: Path) -> Path:
         ModelNotFoundError: Nothing is there; names what is near.
     """
     path = _expand(str(path))
-    if path.is_dir():
-        raise ModelNotFoundError(f"{path} is a directory{_listing(path)}")
-    if not path.exists():
-        raise ModelNotFoundError(_missing(str(path), path))
+    try:
+        if path.is_dir():
+            raise ModelNotFoundError(f"{path} is a directory{_listing(path)}")
+        if not path.exists():
+            raise ModelNotFoundError(_missing(str(path), path))
+    except OSError as error:
+        raise ModelNotFoundError(f"{path} cannot be reached: {error.strerror or error}") from error
     return path
 
 
