@@ -38,6 +38,7 @@ from tui_chat.ui.screens.chat import ChatScreen
 from tui_chat.ui.screens.help import HelpScreen
 from tui_chat.ui.session import Session
 from tui_chat.ui.tokenizer_watch import TokenizerWatch
+from tui_chat.ui.widgets.composer import Composer
 from tui_chat.ui.widgets.turns import NoticeKind
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class TuiChatApp(App[int]):
 
     def _collect_garbage(self) -> None:
         session, chat = self._session, self.chat
-        state = (chat.draft, session.conversation.id, len(session.conversation), self.screen)
+        state = (chat.query_one(Composer).text, session.conversation.id, len(session.conversation), self.screen)
         self._garbage.look(state, time.monotonic(), busy=session.answering or session.loading is not None)
 
     def on_unmount(self) -> None:

@@ -31,6 +31,7 @@ from tui_chat.ui.history import InputHistory
 from tui_chat.ui.news import DownloadEnded, DownloadFailed, PiecesRead, PromptNoted, StoringFailed, TokenizerNoted
 from tui_chat.ui.pacing import FRAME_INTERVAL_S, FramePacer
 from tui_chat.ui.screens.chat_keys import CHAT_BINDINGS
+from tui_chat.ui.screens.sizes import HEIGHTS, MIN_HEIGHT, MIN_WIDTH, SHORT_HEIGHT, WIDTHS, layout_classes
 from tui_chat.ui.session import Session
 from tui_chat.ui.summary import answer_footer, model_line, sampling_line, show_status, welcome
 from tui_chat.ui.text import one_line
@@ -43,12 +44,6 @@ from tui_chat.ui.widgets.status_bar import StatusBar
 from tui_chat.ui.widgets.token_strip import TokenStrip
 from tui_chat.ui.widgets.transcript import Transcript
 from tui_chat.ui.widgets.turns import AnswerTurn, NoticeKind
-
-MIN_WIDTH, MIN_HEIGHT = 60, 16
-"""The least size at which everything can be used."""
-
-SHORT_HEIGHT = 22
-"""Below this the sampling settings stand without space between them."""
 
 STATUS_INTERVAL_S = 0.5
 """Time between two updates of the status line."""
@@ -67,8 +62,8 @@ class ChatScreen(Screen[None]):
         execute: Carries out a command; False where the line is a message.
     """
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-two"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
     BINDINGS: ClassVar[list[BindingType]] = CHAT_BINDINGS
 
     class ModelReady(TextualMessage):
@@ -97,10 +92,7 @@ class ChatScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         session = self._session
         # Else the first frame would be laid out as if there were no breakpoints, and again at once.
-        for size, breakpoints in zip(
-            self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True
-        ):
-            self.add_class(max(point for point in breakpoints if point[0] <= size)[1], update=False)
+        self.add_class(*layout_classes(self.app.size), update=False)
         defaults = {name: _number(session.setting_default(name)) for name in SETTING_NAMES}
         values = {name: _number(session.value(name)) for name in SETTING_NAMES}
         with Vertical(id="frame"):
@@ -139,11 +131,6 @@ class ChatScreen(Screen[None]):
     def session(self) -> Session:
         """The session on show."""
         return self._session
-
-    @property
-    def draft(self) -> str:
-        """What is written in the composer."""
-        return self.query_one(Composer).text
 
     async def show_notice(self, text: str, kind: NoticeKind = NoticeKind.NOTE, *, title: str | None = None) -> None:
         """Shows a card in the transcript, on whatever pane one is."""
