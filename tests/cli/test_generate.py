@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from tui_chat.cli.generate import _Answer
 from tui_chat.cli.program import run
+from tui_chat.engine.types import TokensGenerated
 
 LETTER_H = ord("h")
 """Its token in the vocabulary of bytes."""
@@ -134,3 +136,13 @@ def test_ctrl_c_ends_the_answer_with_what_there_is(noise_path: Path) -> None:
     assert process.returncode == 130
     assert set(out) <= set(b"h\n")
     assert b"Traceback" not in err
+
+
+def test_thinking_is_left_out_of_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = _Answer(stream=True)
+    for part in ("<th", "ink>why", "</think>\n\nso", " it is"):
+        shown.take(TokensGenerated(1, (), part))
+    assert capsys.readouterr().out == "so it is"
+    everything = _Answer(stream=True, raw=True)
+    everything.take(TokensGenerated(1, (), "<think>why</think>so"))
+    assert capsys.readouterr().out == "<think>why</think>so"

@@ -21,6 +21,7 @@ from tui_chat.cli.options import (
     model_option,
     sampling_options,
 )
+from tui_chat.engine.decoding import THINK_OPEN, split_reasoning
 from tui_chat.engine.types import (
     MAX_SEED,
     FinishReason,
@@ -55,7 +56,8 @@ def command(
 ) -> int:
     """Continue or answer PROMPT and print the result; "-" reads it from standard input.
 
-    The seed is printed with --json, so that any answer can be had again.
+    What the model thinks before its answer is in the JSON only. The seed is there too, so that any answer can be had
+    again.
     """
     text = _standard_input() if prompt == "-" else prompt
     if not text:
@@ -66,7 +68,7 @@ def command(
         text, loaded.settings, seed, raw=raw, system=system, ignore_eos=ignore_eos, trace=trace or as_json
     )
     with LoadedModel(find_model(loaded, model), loaded.settings) as llm:
-        answer = _Answer(stream=not as_json)
+        answer = _Answer(stream=not as_json, raw=raw)
         for event in llm.generate(build):
             answer.take(event)
         if as_json:
@@ -150,10 +152,11 @@ def _chat_ids(engine: Engine, text: str, settings: Settings, system: str | None,
 
 
 class _Answer:
-    """An answer as it comes in, written to stdout if wanted."""
+    """An answer as it comes in, written to stdout if wanted; all of it, thinking too, if `raw`."""
 
-    def __init__(self, *, stream: bool) -> None:
-        self._stream = stream
+    def __init__(self, *, stream: bool, raw: bool = False) -> None:
+        self._stream, self._raw = stream, raw
+        self._printed = ""
         self.text = ""
         self.tokens: list[GeneratedToken] = []
         self.finished: GenerationFinished | None = None
@@ -163,13 +166,21 @@ class _Answer:
             self.text += event.text
             self.tokens += event.tokens
             if self._stream:
-                # A terminal would obey control sequences in what the model writes; a file or pipe gets the bytes.
-                click.echo(visible(event.text) if sys.stdout.isatty() else event.text, nl=False)
-                sys.stdout.flush()
+                self._print()
         elif isinstance(event, GenerationFinished):
             self.finished = event
-            if self._stream and self.text and not self.text.endswith("\n"):
+            if self._stream and self._printed and not self._printed.endswith("\n"):
                 click.echo()
+
+    def _print(self) -> None:
+        """Write what is new of the answer; what the model thinks before it is left out."""
+        answer = self.text if self._raw else split_reasoning(self.text)[1]
+        if not self._raw and not self._printed and THINK_OPEN.startswith(answer.strip()):
+            return
+        fresh, self._printed = answer.removeprefix(self._printed), answer
+        # A terminal would obey control sequences in what the model writes; a file or pipe gets the bytes.
+        click.echo(visible(fresh) if sys.stdout.isatty() else fresh, nl=False)
+        sys.stdout.flush()
 
     @property
     def done(self) -> GenerationFinished:

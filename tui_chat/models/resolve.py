@@ -150,7 +150,8 @@ def _missing(text: str, path: Path) -> str:
     if near:
         return f"{text}: no such file; near it: {', '.join(near)}"
     hint = "write builtin, a path to a .gguf file, or owner/name:file.gguf"
-    return f"{text}: no such file{_listing(parent) if path.suffix == '.gguf' else ''}; {hint}"
+    where = f" in a directory{_listing(parent)}" if path.suffix == ".gguf" else ""
+    return f"{text}: no such file{where}; {hint}"
 
 
 def _near(name: str, directory: Path) -> list[str]:

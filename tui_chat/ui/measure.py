@@ -110,7 +110,14 @@ async def _measure(loaded: LoadedSettings, path: Path, tokens: int) -> dict[str,
 async def _ask(app: TuiChatApp) -> None:
     """Begin a conversation and send a message."""
     app.session.new_conversation()
-    await app.chat.rebuild()
+    rebuilt = asyncio.Event()
+
+    async def rebuild() -> None:
+        await app.chat.rebuild()
+        rebuilt.set()
+
+    app.chat.call_next(rebuild)  # in the screen's turn: it may still be drawing the end of the answer before
+    await rebuilt.wait()
     composer = app.chat.query_one(Composer)
     composer.post_message(Composer.Submitted(composer, _PROMPT))
     await _until(lambda: app.session.answering)

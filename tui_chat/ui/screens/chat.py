@@ -122,8 +122,10 @@ class ChatScreen(Screen[None]):
         tiny = width < MIN_WIDTH or height < MIN_HEIGHT
         self.update_classes({"-tiny": tiny, "-short": height < SHORT_HEIGHT}, animate=False)
         if tiny:
-            text = f"terminal too small: needs {MIN_WIDTH}×{MIN_HEIGHT}, is {width}×{height}"
-            self.query_one("#too-small", Static).update(text)
+            needs = f"needs {MIN_WIDTH}×{MIN_HEIGHT}, is {width}×{height}"
+            self.query_one("#too-small", Static).update(f"terminal too small: {needs}")
+        elif self.focused is None and self.is_mounted:  # what is hidden loses the focus
+            self.call_after_refresh(self._focus_pane, self._pane)
 
     # What the app and commands ask for
 
@@ -247,9 +249,7 @@ class ChatScreen(Screen[None]):
                 await self._failed(error)
             case ModelLoaded():
                 self._model_loaded()
-            case ModelFailed(error=error):
-                await self._model_failed(error)
-            case DownloadFailed(error=error):
+            case ModelFailed(error=error) | DownloadFailed(error=error):
                 await self._model_failed(error)
             case DownloadEnded(note=note) if note:
                 await self.show_notice(note)

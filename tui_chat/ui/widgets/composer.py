@@ -30,7 +30,7 @@ class MessageInput(TextArea):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", show=False, priority=True, id="composer.send"),
-        Binding("shift+enter,ctrl+j,alt+enter", "new_line", "New line", show=False, id="composer.new-line"),
+        Binding("shift+enter,ctrl+j", "new_line", "New line", show=False, id="composer.new-line"),
         Binding("up", "earlier", "Earlier message", show=False, id="composer.earlier"),
         Binding("down", "later", "Later message", show=False, id="composer.later"),
         Binding("tab", "accept", "Complete", show=False, id="composer.complete"),

@@ -236,7 +236,9 @@ class AnswerTurn(Settled, Horizontal):
         return cast("Markdown", self.query_one(".done"))
 
     def _show_tail(self) -> None:
-        tail = self.query_one(Tail)
+        tail = next(iter(self.query(Tail)), None)
+        if tail is None:  # the conversation was left while the last of it was drawn
+            return
         if self._streaming and self._status and not self._text:
             tail.show(Content.styled(self._status, "$muted"))
             tail.display = True

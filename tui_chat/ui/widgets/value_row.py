@@ -186,16 +186,25 @@ class ValueRow(Painted, can_focus=True):
                 event.stop()
                 self.editing = event.character
             return
-        event.stop()
-        event.prevent_default()
         if event.key == "enter":
             self._commit()
         elif event.key == "escape":
             self._leave()
         elif event.key == "backspace":
             self.editing = self.editing[:-1]
-        elif event.character and event.is_printable and len(self.editing) < 20:
-            self.editing += event.character
+        elif event.character and event.is_printable:
+            if len(self.editing) < 20 and self._may_follow(event.character):
+                self.editing += event.character
+        elif event.key not in {"left", "right", "home", "end", "delete"}:
+            return  # F2, Tab and the like mean what they mean elsewhere; leaving the row ends the typing
+        event.stop()
+        event.prevent_default()
+
+    def _may_follow(self, character: str) -> bool:
+        """Whether a character can be part of a value: a number, or one of the words that stand for one."""
+        words = [word for word in (self.spec.empty, "off" if self.spec.off is not None else None) if word]
+        typed = (self.editing or "") + character
+        return character in "0123456789.-+e" or any(word.startswith(typed) for word in words)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return self.editing is None or not hasattr(ValueRow, f"action_{action}")
