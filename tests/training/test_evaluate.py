@@ -11,11 +11,13 @@ torch = pytest.importorskip("torch", reason="needs the extra `train`")
 
 from tests.training.conftest import SHIPPED_CHECKPOINT  # noqa: E402 (after the check for PyTorch)
 from tui_chat.training.checkpoint import load_checkpoint  # noqa: E402
+from tui_chat.training.continuation import continue_texts  # noqa: E402
 from tui_chat.training.dialogue import Dialogue, Exchange  # noqa: E402
-from tui_chat.training.evaluate import Case, Judge, evaluate, greedy, held_out_cases  # noqa: E402
-from tui_chat.training.grammar import Grammar, normalised  # noqa: E402
+from tui_chat.training.evaluate import Case, evaluate, held_out_cases  # noqa: E402
+from tui_chat.training.grammar import Grammar  # noqa: E402
+from tui_chat.training.judge import Judge  # noqa: E402
 from tui_chat.training.model import Decoder, ModelConfig  # noqa: E402
-from tui_chat.training.sources import Sources  # noqa: E402
+from tui_chat.training.sources import Sources, normalised  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -38,34 +40,50 @@ def test_the_judge_refuses_the_answer_to_another_question(sources: Sources, case
 
 
 def _answers_of(sources: Sources, asked: Exchange) -> set[str]:
-    topic_id, _, kind = asked.intent.partition(".")
-    return {
-        text
-        for topic in sources.explained + sources.talked
-        if topic.id == topic_id
-        for text in {"more": topic.more, "example": topic.example}.get(kind, topic.answers)
-    }
+    topics = {topic.id: topic for language in sources.languages for topic in language.topics}
+    topic_id, _, kind = asked.intent.rpartition(".")
+    if kind in ("more", "example"):
+        return set(topics[topic_id].more + topics[topic_id].example)
+    return set(topics[asked.intent].answers) if asked.intent in topics else set()
 
 
 def test_no_case_was_in_the_training(cases: list[Case], dialogues: list[Dialogue]) -> None:
-    trained = {normalised(e.user) for d in dialogues for e in d.exchanges if e.intent not in ("unknown", "haiku")}
-    unseen = [c for c in cases if c.asked.intent not in ("unknown", "haiku")]
-    assert len(unseen) > 500
+    drawn = ("unknown", "es.unknown", "pt.unknown", "haiku")
+    trained = {normalised(e.user) for d in dialogues for e in d.exchanges if e.intent not in drawn}
+    unseen = [c for c in cases if c.asked.intent not in drawn and c.asked.plain]
+    assert len(unseen) > 1_000
     assert not [case.asked.user for case in unseen if normalised(case.asked.user) in trained]
+
+
+def test_calculations_never_seen_are_asked_apart(cases: list[Case], dialogues: list[Dialogue]) -> None:
+    trained = {e.answer for d in dialogues for e in d.exchanges if e.intent in ("sum", "difference")}
+    unseen = [case for case in cases if "never seen" in case.group]
+    assert len(unseen) == 400
+    assert not [case.asked.answer for case in unseen if case.asked.answer in trained]
 
 
 def test_greedy_does_not_depend_on_the_batch(tiny_tokenizer: Tokenizer) -> None:
     model = Decoder(ModelConfig(vocab_size=512, width=32, n_layers=1, n_heads=2, ffn_width=64), seed=2).eval()
     prompts = ["a", "What is a token?", "Hello there, this is a longer prompt with more words", "3 + 4"]
-    together = greedy(model, tiny_tokenizer, prompts, max_tokens=12)
-    assert together == [greedy(model, tiny_tokenizer, [prompt], max_tokens=12)[0] for prompt in prompts]
+    together = continue_texts(model, tiny_tokenizer, prompts, max_tokens=12)
+    assert together == [continue_texts(model, tiny_tokenizer, [prompt], max_tokens=12)[0] for prompt in prompts]
+
+
+def test_draws_follow_from_the_seed(tiny_tokenizer: Tokenizer) -> None:
+    model = Decoder(ModelConfig(vocab_size=512, width=32, n_layers=1, n_heads=2, ffn_width=64), seed=2).eval()
+
+    def drawn(seed: int) -> str:
+        return continue_texts(model, tiny_tokenizer, ["a"], 12, temperature=1.0, seed=seed)[0].text
+
+    assert drawn(1) == drawn(1) != drawn(2)
 
 
 def test_the_built_in_model_answers_and_stops(grammar: Grammar) -> None:
     """Greetings and every concept in one wording of each it never saw; the whole evaluation is a stage of its own."""
-    talk = [t for t in grammar.sources.smalltalk if t.id in ("greeting", "who_are_you", "thanks", "what_can_you_do")]
+    english = grammar.sources.english
+    talk = [t for t in english.smalltalk if t.id in ("greeting", "who_are_you", "thanks", "what_can_you_do")]
     asked = [(topic, ask) for topic in talk for ask in topic.held_out]
-    asked += [(topic, f"What is meant by {(*topic.one, *topic.many)[0]}?") for topic in grammar.sources.concepts]
+    asked += [(topic, f"What is meant by {(*topic.one, *topic.many)[0]}?") for topic in english.concepts]
     chosen = [Case(t.id, Dialogue((Exchange(t.id, ask, t.answers[0]),))) for t, ask in asked]
     assert {normalised(ask) for _, ask in asked} <= grammar.held_out
     result = evaluate(load_checkpoint(SHIPPED_CHECKPOINT), cases=chosen)

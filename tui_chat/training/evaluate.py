@@ -1,36 +1,25 @@
-"""How good a model is on wordings it never saw, by greedy decoding.
-
-An answer is right, where that can be decided (a sum, a capital, a name), when it contains the right thing; elsewhere it
-must be *on topic*: closer to an answer of its own subject than to any of another, and close at all. Closeness is the
-F1 score over words, and the subjects are those of the corpus.
-"""
+"""How good a model is on wordings it never saw, by greedy decoding, and what temperature does to its haiku."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from random import Random
 
-import torch
-from tokenizers import Tokenizer
-from torch import Tensor
-
-from tui_chat.training import skills
+from tui_chat.training import calculations, skills, structured
 from tui_chat.training.checkpoint import Checkpoint
-from tui_chat.training.dialogue import IM_END, THINK_CLOSE, Dialogue, Exchange, Thinking
-from tui_chat.training.grammar import Grammar, normalised
-from tui_chat.training.model import Decoder, KVCache
-from tui_chat.training.sources import CORPUS_DIR, Sources, load_sources
-from tui_chat.training.tokenizer import token_id
+from tui_chat.training.continuation import Continuation, continue_texts
+from tui_chat.training.dialogue import THINK_CLOSE, Dialogue, Exchange, Thinking
+from tui_chat.training.grammar import Grammar
+from tui_chat.training.judge import Judge, is_three_lines, parsed
+from tui_chat.training.sources import CORPUS_DIR, Language, Topic, load_sources, ways
+from tui_chat.training.wording import first_sentence
 
-MAX_ANSWER_TOKENS = 160
+MAX_ANSWER_TOKENS = 200
 """An answer that is not complete by then counts as not stopping."""
 
-_BATCH = 64
-
-_CLOSE_ENOUGH = 0.5
-"""F1 over words below which an answer is on no topic at all."""
+HAIKU_TEMPERATURES = (0.7, 1.5, 2.0)
+_HAIKU_DRAWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +56,26 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class HaikuScore:
+    """Haiku drawn at one temperature, without truncation. All but the temperature are shares of `n`."""
+
+    temperature: float
+    n: int
+    three_lines: float
+    on_theme: float
+    distinct: float
+    """Different ones among ten of the same theme."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """All groups and the answers that were not right."""
 
     scores: tuple[Score, ...]
     wrong: tuple[Answer, ...]
+    json_parses: float | None = None
+    """Share of the JSON answers that can be read as JSON, right or not."""
+    haiku: tuple[HaikuScore, ...] = ()
 
     @property
     def total(self) -> Score:
@@ -80,15 +84,23 @@ class Evaluation:
 
     def table(self) -> str:
         """For a terminal."""
-        lines = [f"{'held-out questions, greedy':<30}{'n':>6}{'right':>8}{'stops':>8}"]
+        lines = [f"{'held-out questions, greedy':<34}{'n':>6}{'right':>8}{'stops':>8}"]
         for score in (*self.scores, self.total):
-            lines.append(f"{score.group:<30}{score.n:>6}{score.right / score.n:>8.3f}{score.stopped / score.n:>8.3f}")
+            lines.append(f"{score.group:<34}{score.n:>6}{score.right / score.n:>8.3f}{score.stopped / score.n:>8.3f}")
+        if self.json_parses is not None:
+            lines.append(f"{'JSON answers that parse':<34}{'':>6}{self.json_parses:>8.3f}")
+        if self.haiku:
+            lines.append(f"\n{'haiku at temperature':<34}{'n':>6}{'3 lines':>8}{'theme':>8}{'distinct':>9}")
+        for s in self.haiku:
+            lines.append(f"{s.temperature:<34}{s.n:>6}{s.three_lines:>8.3f}{s.on_theme:>8.3f}{s.distinct:>9.3f}")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
         """For machines."""
         return {
             "scores": [asdict(score) for score in (*self.scores, self.total)],
+            "json_parses": self.json_parses,
+            "haiku": [asdict(score) for score in self.haiku],
             "wrong": [
                 {"group": a.case.group, "intent": a.case.asked.intent, "user": a.case.asked.user, "answer": a.text}
                 for a in self.wrong
@@ -99,158 +111,154 @@ class Evaluation:
 def evaluate(checkpoint: Checkpoint, *, seed: int = 0, cases: Sequence[Case] | None = None) -> Evaluation:
     """Ask the model of `checkpoint` every held-out question (or `cases`) and judge the answers."""
     sources = load_sources(CORPUS_DIR)
-    grammar = Grammar(sources)
+    grammar, judge = Grammar(sources), Judge(sources)
     asked = list(held_out_cases(grammar, Random(seed)) if cases is None else cases)
-    replies = greedy(checkpoint.model(), checkpoint.tokenizer(), [case.dialogue.prompt() for case in asked])
-    judge = Judge(sources)
-    answers = []
-    for case, (reply, stopped) in zip(asked, replies, strict=True):
-        text = reply.split(THINK_CLOSE)[-1].strip()
-        answers.append(Answer(case, text, stopped, judge.is_right(case.asked, text)))
+    model, tokenizer = checkpoint.model(), checkpoint.tokenizer()
+    replies = continue_texts(model, tokenizer, [case.dialogue.prompt() for case in asked], MAX_ANSWER_TOKENS)
+    answers = [_judged(judge, case, reply) for case, reply in zip(asked, replies, strict=True)]
     groups: dict[str, list[Answer]] = {}
     for answer in answers:
         groups.setdefault(answer.case.group, []).append(answer)
+    json_texts = [answer.text for answer in answers if answer.case.asked.intent == "json"]
+
+    def write(prompts: list[str], temperature: float) -> list[Continuation]:
+        return continue_texts(model, tokenizer, prompts, MAX_ANSWER_TOKENS, temperature=temperature, seed=seed)
+
     return Evaluation(
-        tuple(
+        scores=tuple(
             Score(group, len(given), sum(a.right for a in given), sum(a.stopped for a in given))
             for group, given in groups.items()
         ),
-        tuple(answer for answer in answers if not answer.right),
+        wrong=tuple(answer for answer in answers if not answer.right),
+        json_parses=sum(parsed(text) is not None for text in json_texts) / len(json_texts) if json_texts else None,
+        haiku=() if cases is not None else tuple(_haiku_at(t, grammar, judge, write) for t in HAIKU_TEMPERATURES),
     )
+
+
+def _judged(judge: Judge, case: Case, reply: Continuation) -> Answer:
+    text = reply.text.split(THINK_CLOSE)[-1].strip()
+    right = judge.is_right(case.asked, text)
+    if case.group == "told to be brief":
+        right = right and text == first_sentence(text)
+    return Answer(case, text, reply.stopped, right)
 
 
 def held_out_cases(grammar: Grammar, rng: Random) -> Iterator[Case]:
     """Every held-out wording of the topics, and a sample of each skill in held-out wordings."""
-    sources = grammar.sources
-    for group, topics in (("concepts", sources.concepts), ("program", sources.program)):
-        for topic in topics:
-            for ask in _two_own_and_two_framed(grammar, topic.id, rng):
-                yield _case(group, Exchange(topic.id, ask, topic.answers[0]))
-    for group, topics in (("small talk", sources.smalltalk), ("lists", sources.lists)):
-        for topic in topics:
-            for ask in topic.held_out:
-                yield _case(group, Exchange(topic.id, ask, topic.answers[0]))
-    for topic in sources.explained:
-        first = Exchange(topic.id, rng.choice(topic.ask), rng.choice(topic.answers))
-        for kind, answers in (("more", topic.more), ("example", topic.example)):
-            ask = rng.choice(skills.ways(sources.frames, kind, held_out=True))
-            yield _case("follow-ups", first, Exchange(f"{topic.id}.{kind}", ask, answers[0]))
-    for _ in range(80):
-        yield _case("unknown", *skills.unknown(sources, rng, True))
+    sources, english = grammar.sources, grammar.sources.english
+    yield from _topic_cases(grammar, english, english.concepts, "language models", rng)
+    yield from _topic_cases(grammar, english, english.program, "this program", rng)
+    yield from _topic_cases(grammar, english, english.smalltalk, "small talk", rng)
+    yield from _topic_cases(grammar, english, english.lists, "lists", rng)
+    for language in sources.others:
+        yield from _topic_cases(grammar, language, language.concepts, f"language models, {language.code}", rng)
+        yield from _topic_cases(grammar, language, language.smalltalk, f"small talk, {language.code}", rng)
+    for language in sources.languages:
+        for topic in language.explained:
+            first = Exchange(topic.id, rng.choice(topic.ask), rng.choice(topic.answers))
+            for kind, answers in (("more", topic.more), ("example", topic.example)):
+                ask = rng.choice(ways(language.frames, kind, held_out=True))
+                yield _case("follow-ups", first, Exchange(f"{topic.id}.{kind}", ask, answers[0]))
+        for _ in range(120 if language is english else 40):
+            yield _case("not known", *skills.unknown(sources, rng, True, language))
+        for _ in range(80 if language is english else 40):
+            yield _case("haiku", *skills.haiku(language, rng, True))
+    for _ in range(120):
         yield _case("names recalled", *skills.name(sources, rng, True))
-        yield _case("haiku", *skills.haiku(sources, rng, True))
+        yield _case("JSON", *structured.json_answer(sources, rng, True))
+        yield _case("repeat after me", *structured.repeat(sources, rng, True))
+    for _ in range(60):
         yield _case("stories", *skills.story(sources, rng, True))
-    for _ in range(40):
-        yield _case("counting", *skills.counting(sources, rng, True))
+        yield _case("counting", *calculations.counting(sources, rng, True))
     for table in sources.facts:
         for pair in table.pairs:
             yield _case(f"{table.id}s", skills.look_up(table, rng.choice(table.held_out), pair, rng))
-    for kind, group in (("sum", "sums to 20 + 20"), ("difference", "differences")):
-        for _ in range(120):
-            a, b = sorted((rng.randint(0, skills.MAX_OPERAND), rng.randint(0, skills.MAX_OPERAND)), reverse=True)
-            ask = rng.choice(skills.ways(sources.numbers, kind, held_out=True))
-            yield _case(group, skills.calculation(sources.numbers, kind, a, b, ask))
-    talk = sources.smalltalk
-    for topic in sources.concepts:
-        before = [grammar.talk(rng.choice(talk), rng)[0] for _ in range(3)]
-        yield _case("fourth turn", *before, Exchange(topic.id, topic.held_out[0], topic.answers[0]))
-    for thinking in (Thinking.ON, Thinking.OFF):
-        for topic in sources.concepts:
-            exchange = Exchange(topic.id, topic.held_out[1], topic.answers[0])
-            yield Case(f"thinking {thinking.value}", Dialogue((exchange,), None, thinking))
+    yield from _calculation_cases(grammar, rng)
+    yield from _circumstances(grammar, rng)
 
 
-def _two_own_and_two_framed(grammar: Grammar, topic_id: str, rng: Random) -> list[str]:
-    topic = next(t for t in grammar.sources.explained if t.id == topic_id)
-    questions = grammar.topic_questions(topic, held_out=True)
-    return questions[:2] + rng.sample(questions[2:], k=min(2, len(questions) - 2))
+def _topic_cases(
+    grammar: Grammar, language: Language, topics: Sequence[Topic], group: str, rng: Random
+) -> Iterator[Case]:
+    """The held-out questions of every topic, and two of the held-out frames around its names."""
+    for topic in topics:
+        questions = grammar.topic_questions(language, topic, held_out=True)
+        own, framed = questions[: len(topic.held_out)], questions[len(topic.held_out) :]
+        for ask in own + rng.sample(framed, k=min(2, len(framed))):
+            yield _case(group, Exchange(topic.id, ask, topic.answers[0]))
+
+
+def _calculation_cases(grammar: Grammar, rng: Random) -> Iterator[Case]:
+    numbers = grammar.sources.numbers
+
+    def ask(kind: str, a: int, b: int) -> Exchange:
+        return calculations.calculation(numbers, kind, a, b, rng.choice(ways(numbers, kind, held_out=True)))
+
+    for a in range(10):
+        for b in range(10):
+            yield _case("sums of single digits", ask("sum", a, b))
+    for kind in ("sum", "difference"):
+        for kept_out in (False, True):
+            for _ in range(100):
+                a, b = calculations.operands(kind, rng)
+                while max(a, b) < 10 or calculations.is_kept_out(kind, a, b) is not kept_out:
+                    a, b = calculations.operands(kind, rng)
+                exchange = ask(kind, a, b)
+                group = f"{kind}s to 100" + (", pairs never seen" if kept_out else "")
+                yield _case(group, exchange)
+                yield Case(f"{group}, thinking", Dialogue((exchange,), None, Thinking.ON))
+    for _ in range(60):
+        yield _case("products to 10 x 10", ask("product", *calculations.operands("product", rng)))
+
+
+def _circumstances(grammar: Grammar, rng: Random) -> Iterator[Case]:
+    """The same questions in other places: as the fourth turn, thinking, under a system prompt."""
+    sources, english = grammar.sources, grammar.sources.english
+    frames = english.frames
+    for topic in english.concepts:
+        exchange = Exchange(topic.id, topic.held_out[0], topic.answers[0])
+        before = [grammar.explain(english, rng.choice(english.smalltalk), rng)[0] for _ in range(3)]
+        yield _case("as first turn", exchange)
+        yield _case("the same as fourth turn", *before, exchange)
+        yield Case("the same, thinking", Dialogue((exchange,), None, Thinking.ON))
+        yield Case("the same, not thinking", Dialogue((exchange,), None, Thinking.OFF))
+        if any(first_sentence(answer) != answer for answer in topic.answers):
+            brief = replace(exchange, answer=first_sentence(topic.answers[0]))
+            yield Case("told to be brief", Dialogue((brief,), rng.choice(frames["system_brief"])))
+    for language in sources.others:
+        known = {topic.subject: topic for topic in language.concepts}
+        for topic in english.concepts:
+            if topic.subject in known:
+                exchange = Exchange(known[topic.subject].id, topic.held_out[0], known[topic.subject].answers[0])
+                system = rng.choice(language.frames["system_language"])
+                yield Case("told to use a language", Dialogue((exchange,), system))
+    me = next(topic for topic in english.smalltalk if topic.id == "who_are_you")
+    for _ in range(60):
+        name = skills.pseudo_word(sources, rng)
+        answer = rng.choice(frames["name_answers"]).format(n=name)
+        exchange = Exchange(me.id, rng.choice(me.held_out), answer, must_contain=(name,))
+        yield Case("told its name", Dialogue((exchange,), rng.choice(frames["system_name"]).format(n=name)))
+
+
+def _haiku_at(
+    temperature: float, grammar: Grammar, judge: Judge, write: Callable[[list[str], float], list[Continuation]]
+) -> HaikuScore:
+    """Ten haiku on every English theme."""
+    english = grammar.sources.english
+    ask = ways(english.haiku, "ask", held_out=True)[0]
+    asked = [Exchange("haiku", ask.format(theme=theme.name), "") for theme in english.themes]
+    prompts = [Dialogue((exchange,)).prompt() for exchange in asked for _ in range(_HAIKU_DRAWS)]
+    texts = [reply.text.split(THINK_CLOSE)[-1].strip() for reply in write(prompts, temperature)]
+    groups = [texts[i : i + _HAIKU_DRAWS] for i in range(0, len(texts), _HAIKU_DRAWS)]
+    on_theme = sum(judge.is_on_theme(e, text) for e, group in zip(asked, groups, strict=True) for text in group)
+    return HaikuScore(
+        temperature=temperature,
+        n=len(texts),
+        three_lines=sum(map(is_three_lines, texts)) / len(texts),
+        on_theme=on_theme / len(texts),
+        distinct=sum(len(set(group)) for group in groups) / len(texts),
+    )
 
 
 def _case(group: str, *exchanges: Exchange) -> Case:
     return Case(group, Dialogue(exchanges))
-
-
-class Judge:
-    """Decides whether an answer is right.
-
-    Args:
-        sources: Whose answers the answer is compared with.
-    """
-
-    def __init__(self, sources: Sources) -> None:
-        self._haiku_lines = {theme.name: {*theme.first, *theme.second, *theme.third} for theme in sources.themes}
-        self._heroes = [hero.name for hero in sources.heroes]
-        self._known = [(intent, Counter(normalised(text).split())) for intent, text in _answers(sources)]
-
-    def is_right(self, asked: Exchange, text: str) -> bool:
-        """Whether `text` answers `asked`."""
-        if asked.intent == "haiku":
-            return self._is_haiku(asked, text)
-        if not all(part.casefold() in text.casefold() for part in asked.must_contain):
-            return False
-        if asked.intent == "story":
-            return text.count(".") >= 3 and any(hero in text for hero in self._heroes)
-        if asked.must_contain:
-            return True
-        return asked.intent in self.nearest(text)
-
-    def nearest(self, text: str) -> set[str]:
-        """The subjects with the answer closest to `text`: more than one where they share it, none if all are far."""
-        words = Counter(normalised(text).split())
-        scores = [_f1(words, known) for _, known in self._known]
-        best = max(scores)
-        if best < _CLOSE_ENOUGH:
-            return set()
-        return {intent for (intent, _), score in zip(self._known, scores, strict=True) if score == best}
-
-    def _is_haiku(self, asked: Exchange, text: str) -> bool:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        themes = [theme for theme in self._haiku_lines if f" {theme}" in asked.user]
-        wanted = self._haiku_lines[themes[0]] if themes else set().union(*self._haiku_lines.values())
-        return len(lines) == 3 and sum(line in wanted for line in lines) >= 2
-
-
-def _answers(sources: Sources) -> Iterator[tuple[str, str]]:
-    for topic in sources.explained + sources.talked:
-        yield from ((topic.id, text) for text in topic.answers)
-        yield from ((f"{topic.id}.more", text) for text in topic.more)
-        yield from ((f"{topic.id}.example", text) for text in topic.example)
-    yield from (("unknown", text) for text in sources.unknown["answers"])
-    yield from (("name_not_known", text) for text in sources.names["not_known"])
-
-
-def _f1(a: Counter[str], b: Counter[str]) -> float:
-    common = (a & b).total()
-    return 2 * common / max(1, a.total() + b.total())
-
-
-def greedy(
-    model: Decoder, tokenizer: Tokenizer, prompts: Iterable[str], max_tokens: int = MAX_ANSWER_TOKENS
-) -> list[tuple[str, bool]]:
-    """Most likely continuation of every prompt, and whether the model ended it by itself."""
-    encoded = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
-    results: list[tuple[str, bool]] = [("", False)] * len(encoded)
-    end = token_id(tokenizer, IM_END)
-    by_length: dict[int, list[int]] = {}
-    for index, ids in enumerate(encoded):
-        by_length.setdefault(len(ids), []).append(index)
-    for same_length in by_length.values():
-        for start in range(0, len(same_length), _BATCH):
-            batch = same_length[start : start + _BATCH]
-            replies = _continue(model, torch.tensor([encoded[i] for i in batch]), end, max_tokens)
-            for index, ids in zip(batch, replies, strict=True):
-                stopped = end in ids
-                results[index] = (tokenizer.decode(ids[: ids.index(end)] if stopped else ids), stopped)
-    return results
-
-
-def _continue(model: Decoder, ids: Tensor, end: int, max_tokens: int) -> list[list[int]]:
-    """Most likely tokens after each row of `ids` (B, T), until every row has ended."""
-    cache, replies = KVCache(), torch.empty(len(ids), 0, dtype=torch.int64)
-    with torch.no_grad():
-        for _ in range(max_tokens):
-            ids = model(ids, cache)[:, -1].argmax(-1, keepdim=True)  # (B, 1)
-            replies = torch.cat((replies, ids), dim=1)
-            if bool((replies == end).any(dim=1).all()):
-                break
-    return [list(map(int, reply)) for reply in replies]

@@ -1,4 +1,4 @@
-"""Skills with a slot to fill: numbers, tables of facts, names, haiku, stories, and what is not known.
+"""Skills with a slot to fill: tables of facts, names, haiku, stories, and what is not known.
 
 Every function takes the sources, a random generator and whether to use the wordings kept out of the training, and
 returns exchanges that belong together.
@@ -9,60 +9,7 @@ from __future__ import annotations
 from random import Random
 
 from tui_chat.training.dialogue import Exchange
-from tui_chat.training.sources import FactTable, Phrases, Sources, Theme
-
-MAX_OPERAND = 20
-"""Sums, differences and counting go up to this number."""
-
-
-def ways(phrases: Phrases, key: str, held_out: bool) -> tuple[str, ...]:
-    """The wordings under `key`, those for training or those kept out of it.
-
-    The latter stand under `KEY_held_out`, or under `held_out` alone where a file has a single list of them.
-    """
-    if not held_out:
-        return phrases[key]
-    return phrases.get(f"{key}_held_out") or phrases["held_out"]
-
-
-def arithmetic(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
-    """One to three sums or differences of numbers from 0 to `MAX_OPERAND`."""
-    kind = "sum" if rng.random() < 0.55 else "difference"
-    exchanges = [_calculation(sources.numbers, rng, kind, ways(sources.numbers, kind, held_out))]
-    while not held_out and rng.random() < 0.3 and len(exchanges) < 3:
-        again = sources.numbers[f"{kind}_again"] if rng.random() < 0.5 else sources.numbers[kind]
-        exchanges.append(_calculation(sources.numbers, rng, kind, again))
-    return exchanges
-
-
-def calculation(numbers: Phrases, kind: str, a: int, b: int, ask: str) -> Exchange:
-    """`ask` filled with `a` and `b`; `kind` is "sum" or "difference"."""
-    if kind == "sum":
-        sign, result = "+", a + b
-        ones, tens = a % 10 + b % 10, (a // 10 + b // 10) * 10
-        think = numbers["think_sum"][0].format(a=a, b=b, ones=ones, tens=tens, c=result)
-    else:
-        sign, result = "-", a - b
-        think = numbers["think_difference"][0].format(a=a, b=b, c=result)
-    answer = f"{a} {sign} {b} = **{result}**"
-    return Exchange(kind, ask.format(a=a, b=b), answer, think, (answer,), plain=False)
-
-
-def _calculation(numbers: Phrases, rng: Random, kind: str, asks: tuple[str, ...]) -> Exchange:
-    a, b = rng.randint(0, MAX_OPERAND), rng.randint(0, MAX_OPERAND)
-    if kind == "difference" and b > a and rng.random() < 0.7:
-        a, b = b, a
-    return calculation(numbers, kind, a, b, rng.choice(asks))
-
-
-def counting(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
-    """Count up to a number or down from it."""
-    key = "count_up" if rng.random() < 0.65 else "count_down"
-    n = rng.randint(3, MAX_OPERAND)
-    numbers = [str(i) for i in (range(1, n + 1) if key == "count_up" else range(n, 0, -1))]
-    answer = ", ".join(numbers) + "."
-    ask = rng.choice(ways(sources.numbers, key, held_out)).format(n=n)
-    return [Exchange(key, ask, answer, rng.choice(sources.numbers["think_count"]), (answer,), plain=False)]
+from tui_chat.training.sources import FactTable, Language, Sources, Theme, ways
 
 
 def fact(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
@@ -75,7 +22,7 @@ def fact(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
     exchanges += [look_up(table, rng.choice(table.again), pair, rng) for pair in pairs[1:]]
     if table.id == "capital" and not held_out and rng.random() < 0.08:
         ask = rng.choice(table.ask).format(x=pseudo_word(sources, rng) + rng.choice(("ia", "land", "stan", "")))
-        exchanges.append(not_known(sources, rng, ask))
+        exchanges.append(not_known(sources.english, rng, ask))
     return exchanges
 
 
@@ -120,31 +67,32 @@ def name(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
 def pseudo_word(sources: Sources, rng: Random) -> str:
     """A made-up name of two to four syllables: only copying gives it back."""
     names = sources.names
-    middle = "".join(rng.choices(names["middle"], k=rng.choice((0, 1, 1, 2))))
+    middle = "".join(rng.choices(names["middle"], k=rng.choice((0, 0, 1, 1, 1, 2))))
     return rng.choice(names["start"]) + middle + rng.choice(names["end"])
 
 
-def haiku(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
+def haiku(language: Language, rng: Random, held_out: bool) -> list[Exchange]:
     """A haiku on a theme or on any, and perhaps another one."""
-    phrases = sources.haiku
-    theme = rng.choice(sources.themes)
+    phrases = language.haiku
+    theme = rng.choice(language.themes)
     any_theme = rng.random() < 0.2
     ask = rng.choice(ways(phrases, "ask_any" if any_theme else "ask", held_out))
-    exchanges = [_haiku(phrases, rng, theme, ask)]
+    exchanges = [haiku_on(language, rng, theme, ask)]
     while not held_out and rng.random() < 0.25 and len(exchanges) < 3:
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 or "now_theme" not in phrases:
             ask = rng.choice(phrases["again"])
         else:
-            theme = rng.choice(sources.themes)
+            theme = rng.choice(language.themes)
             ask = rng.choice(phrases["now_theme"])
-        exchanges.append(_haiku(phrases, rng, theme, ask))
+        exchanges.append(haiku_on(language, rng, theme, ask))
     return exchanges
 
 
-def _haiku(phrases: Phrases, rng: Random, theme: Theme, ask: str) -> Exchange:
+def haiku_on(language: Language, rng: Random, theme: Theme, ask: str) -> Exchange:
+    """Answer `ask` with three lines of `theme`."""
     # Two spaces before the break keep the lines apart where the answer is shown as Markdown.
     lines = "  \n".join(rng.choice(part) for part in (theme.first, theme.second, theme.third))
-    think = rng.choice(phrases["think"]).format(theme=theme.name)
+    think = rng.choice(language.haiku["think"]).format(theme=theme.name)
     return Exchange("haiku", ask.format(theme=theme.name), lines, think)
 
 
@@ -169,23 +117,26 @@ def story(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
     return [Exchange("story", ask, text, rng.choice(phrases["think"]).format(h=hero.asked), must)]
 
 
-def unknown(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
-    """A question about something that was never taught."""
-    phrases = sources.unknown
+def unknown(sources: Sources, rng: Random, held_out: bool, language: Language | None = None) -> list[Exchange]:
+    """A question about something that was never taught; in English unless said otherwise."""
+    language = language or sources.english
+    phrases = language.unknown
     if rng.random() < 0.3:
-        return [not_known(sources, rng, rng.choice(ways(phrases, "plain", held_out)))]
+        return [not_known(language, rng, rng.choice(ways(phrases, "plain", held_out)))]
     # An unseen thing in a known wording is as much of a test as a known thing in an unseen one.
-    ask = rng.choice(phrases["held_out"] if held_out and rng.random() < 0.3 else phrases["ask"])
+    ask = rng.choice(ways(phrases, "ask", held_out) if held_out and rng.random() < 0.3 else phrases["ask"])
     slots = {key: rng.choice(ways(phrases, key, held_out)) for key in ("who", "what", "where", "how")}
     if not held_out and rng.random() < 0.3:
         # Made-up words teach the form of "never heard of", not a list.
-        slots["what"] = rng.choice(("a ", "the ", "")) + pseudo_word(sources, rng).lower()
+        slots["what"] = rng.choice(("a ", "the ", "") if language is sources.english else ("",))
+        slots["what"] += pseudo_word(sources, rng).lower()
         slots["who"] = f"{pseudo_word(sources, rng)} {pseudo_word(sources, rng)}"
         slots["where"] = pseudo_word(sources, rng)
-    return [not_known(sources, rng, ask.format(**slots))]
+    return [not_known(language, rng, ask.format(**slots))]
 
 
-def not_known(sources: Sources, rng: Random, ask: str) -> Exchange:
+def not_known(language: Language, rng: Random, ask: str) -> Exchange:
     """Answer `ask` with "I don't know that"."""
-    phrases = sources.unknown
-    return Exchange("unknown", ask, rng.choice(phrases["answers"]), rng.choice(phrases["think"]))
+    phrases = language.unknown
+    intent = "unknown" if language.code == "en" else f"{language.code}.unknown"
+    return Exchange(intent, ask, rng.choice(phrases["answers"]), rng.choice(phrases["think"]))
