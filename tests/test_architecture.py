@@ -19,7 +19,7 @@ PACKAGE = Path(tui_chat.__file__).parent
 
 MAX_LINES = 450
 
-BELOW_LESSONS = {"chat", "engine", "models", "config", "paths", "errors"}
+BELOW_LESSONS = {"chat", "engine", "models", "checkpoints", "config", "paths", "errors"}
 
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
@@ -27,13 +27,14 @@ MAY_USE: dict[str, set[str]] = {
     "paths": {"errors"},
     "engine": {"errors"},
     "chat": {"engine", "errors"},
-    "models": {"engine.types", "paths", "errors"},
+    "checkpoints": {"paths", "errors"},
+    "models": {"engine.types", "checkpoints", "paths", "errors"},
     "config": {"engine.types", "paths", "errors"},
     "themes": {"paths", "errors"},
     "lessons": BELOW_LESSONS,
     "commands": {"lessons", *BELOW_LESSONS},
     "ui": {"commands", "lessons", "themes", "startup", *BELOW_LESSONS},
-    "training": {"paths", "errors"},
+    "training": {"checkpoints", "paths", "errors"},
     "cli": {"ui", "commands", "lessons", "themes", "startup", "training", *BELOW_LESSONS},
     "__main__": {"cli"},
 }

@@ -22,7 +22,7 @@ from tui_chat.engine.types import (
 )
 from tui_chat.engine.worker import EngineWorker
 from tui_chat.errors import CancelledError
-from tui_chat.models.resolve import ModelSpec, builtin_path, parse_spec, spec_from_settings
+from tui_chat.models.resolve import ModelSpec, file_of, parse_spec, spec_from_settings
 
 if TYPE_CHECKING:
     from tui_chat.config import LoadedSettings, Settings
@@ -100,7 +100,7 @@ class LoadedModel:
 
 
 def find_model(loaded: LoadedSettings, model: str | None, *, offline: bool = False) -> Path:
-    """The file of the model a command was asked for, downloaded if it is on the Hub and not here yet.
+    """The file of the model a command was asked for: downloaded if it is on the Hub, made if it is a checkpoint.
 
     Progress and notes go to stderr.
 
@@ -112,6 +112,7 @@ def find_model(loaded: LoadedSettings, model: str | None, *, offline: bool = Fal
     Raises:
         ModelNotFoundError: There is nothing of that name.
         DownloadError: The Hub did not give it.
+        TuiChatError: It is a checkpoint that cannot be read, or whose file cannot be written.
     """
     llm = loaded.settings.llm
     spec = (
@@ -119,12 +120,7 @@ def find_model(loaded: LoadedSettings, model: str | None, *, offline: bool = Fal
         if model is not None
         else spec_from_settings(path=llm.path, repo=llm.repo, file=llm.file, branch=llm.branch)
     )
-    if spec.kind == "builtin":
-        return builtin_path()
-    if spec.kind == "path":
-        assert spec.path is not None
-        return spec.path
-    return _download(spec, offline=offline)
+    return _download(spec, offline=offline) if spec.kind == "hub" else file_of(spec)
 
 
 def _download(spec: ModelSpec, *, offline: bool) -> Path:

@@ -1,6 +1,7 @@
 """What a user may write to name a model, and what it means.
 
-A specification is `builtin`, a path, or `owner/name:file.gguf` on the Hub (`@branch` may follow the repository).
+A specification is `builtin`, a path, a training or one of its checkpoints (`latest`, `best`, `NAME`, `NAME/best`,
+`NAME/step-250`, or a folder), or `owner/name:file.gguf` on the Hub (`@branch` may follow the repository).
 """
 
 from __future__ import annotations
@@ -12,20 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tui_chat.checkpoints.facts import CheckpointFacts
+from tui_chat.checkpoints.runs import near_runs, run_name, seek_checkpoint
 from tui_chat.errors import ModelNotFoundError
 
 BUILTIN = "builtin"
 """The name of the model inside the package."""
+
+_FORMS = "builtin, a path to a .gguf file, the name of a training, or owner/name:file.gguf"
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Where a model comes from. Exactly one of the three kinds has its fields filled."""
+    """Where a model comes from. Exactly one of the four kinds has its fields filled."""
 
-    kind: Literal["builtin", "path", "hub"]
+    kind: Literal["builtin", "path", "checkpoint", "hub"]
     path: Path | None = None
+    """The file, or the folder of the checkpoint."""
+    checkpoint: CheckpointFacts | None = None
+    """What the checkpoint says of itself; `file_of` makes a file of it."""
     repo: str | None = None
     file: str | None = None
     branch: str = "main"
@@ -35,6 +43,8 @@ class ModelSpec:
         """What to call the model in a sentence or a status line."""
         if self.kind == "path" and self.path is not None:
             return self.path.stem
+        if self.kind == "checkpoint" and self.checkpoint is not None:
+            return f"{run_name(self.checkpoint.path)}/step-{self.checkpoint.step}"
         if self.kind == "hub":
             suffix = "" if self.branch == "main" else f" ({self.branch})"
             return f"{self.repo}:{self.file}{suffix}"
@@ -42,7 +52,7 @@ class ModelSpec:
 
     def __str__(self) -> str:
         """The text that `parse_spec` turns back into this."""
-        if self.kind == "path":
+        if self.kind in ("path", "checkpoint"):
             return str(self.path)
         if self.kind == "hub":
             branch = "" if self.branch == "main" else f"@{self.branch}"
@@ -55,21 +65,39 @@ def builtin_path() -> Path:
     return Path(__file__).resolve().parent.parent / "assets" / "pocket.gguf"
 
 
+def file_of(spec: ModelSpec) -> Path:
+    """The model file of a specification that needs no network; that of a checkpoint is made first, which takes time.
+
+    Raises:
+        ModelError: The checkpoint is gone or damaged.
+        StorageError: The file of a checkpoint cannot be written.
+    """
+    if spec.checkpoint is not None:
+        from tui_chat.checkpoints.cache import exported
+
+        return exported(spec.checkpoint)
+    return spec.path if spec.path is not None else builtin_path()
+
+
 def parse_spec(text: str) -> ModelSpec:
-    """Turn what the user wrote into a specification; a path must exist.
+    """Turn what the user wrote into a specification; a path or a training must exist.
 
     Raises:
         ModelNotFoundError: The text means nothing, or nothing is there; says what is near.
+        UsageError: The checkpoint it names cannot be read.
     """
     text = text.strip()
     if not text:
-        raise ModelNotFoundError("no model named: write builtin, a path to a .gguf file, or owner/name:file.gguf")
+        raise ModelNotFoundError(f"no model named: write {_FORMS}")
     if text.lower() == BUILTIN:
         return ModelSpec("builtin")
     path = _expand(text)
     try:
         if path.is_file():
             return ModelSpec("path", path=path)
+        facts = seek_checkpoint(text)
+        if facts is not None:
+            return _checkpoint(facts)
         if path.is_dir():
             raise ModelNotFoundError(f"{path} is a directory{_listing(path)}")
     except OSError as error:
@@ -104,8 +132,12 @@ def spec_from_settings(
 
     Raises:
         ModelNotFoundError: The path leads nowhere, or only one of `repo` and `file` is set.
+        UsageError: The path is the folder of a checkpoint that cannot be read.
     """
     if path is not None:
+        facts = seek_checkpoint(str(path)) if _expand(str(path)).is_dir() else None
+        if facts is not None:
+            return _checkpoint(facts)
         return ModelSpec("path", path=require_file(path))
     if repo and file:
         if not _REPO.fullmatch(repo):
@@ -116,6 +148,10 @@ def spec_from_settings(
     if file:
         raise ModelNotFoundError(f"llm.file is {file}, but llm.repo is not set: name the repository it is in")
     return ModelSpec("builtin")
+
+
+def _checkpoint(facts: CheckpointFacts) -> ModelSpec:
+    return ModelSpec("checkpoint", path=facts.path, checkpoint=facts)
 
 
 def _expand(text: str) -> Path:
@@ -143,15 +179,17 @@ def _parse_hub(text: str) -> ModelSpec | None:
 
 def _missing(text: str, path: Path) -> str:
     parent = path.parent
+    runs = near_runs(text) if not path.suffix else []
+    if runs:
+        return f"{text}: no such file or training; near it: {', '.join(runs)}"
     if not parent.is_dir():
         home = next((p for p in path.parents if p.is_dir()), Path())
         return f"{text}: no such file, and no directory {parent} either (but {home} exists)"
     near = _near(path.name, parent)
     if near:
         return f"{text}: no such file; near it: {', '.join(near)}"
-    hint = "write builtin, a path to a .gguf file, or owner/name:file.gguf"
     where = f" in a directory{_listing(parent)}" if path.suffix == ".gguf" else ""
-    return f"{text}: no such file{where}; {hint}"
+    return f"{text}: no such file{where}; write {_FORMS}"
 
 
 def _near(name: str, directory: Path) -> list[str]:
