@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
 
 pytest_plugins = ["tests.noise"]
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("tui-chat", deadline=None)
+hypothesis.settings.load_profile("tui-chat")
 
 ENVIRONMENT = {
     "COLORTERM": "truecolor",

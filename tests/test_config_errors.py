@@ -162,7 +162,7 @@ TREES = st.dictionaries(
 
 
 @given(tree=TREES)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_file_holds_it_is_settings_or_a_clear_error(tmp_path: Path, tree: dict[str, object]) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
@@ -177,7 +177,7 @@ def test_whatever_a_file_holds_it_is_settings_or_a_clear_error(tmp_path: Path, t
 
 
 @given(content=st.binary(max_size=200) | st.text(alphabet="llminferece:{}[]&*!?-,'\"#|> \n\t0159.~", max_size=60))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_are_settings_or_a_clear_error(tmp_path: Path, content: bytes | str) -> None:
     file = tmp_path / "settings.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())

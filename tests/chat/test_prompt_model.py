@@ -30,7 +30,7 @@ def user(text: str) -> Message:
     return Message(role=Role.USER, text=text)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(typed, min_size=1, max_size=3), st.data())
 def test_any_text_any_ids(pocket: Engine, texts: list[str], data: st.DataObject) -> None:
     """Random tokens as answers: they stay as they are, and what is typed never steers the model."""

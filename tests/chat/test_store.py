@@ -109,7 +109,7 @@ def test_growing(store: Store) -> None:
         store.grow("nobody", "x")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.text(max_size=20), st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8)), max_size=5))
 def test_growing_adds_up(parts: list[tuple[str, list[int]]]) -> None:
     with Store.in_memory() as store:

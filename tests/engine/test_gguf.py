@@ -246,7 +246,7 @@ def tiny_bytes() -> tuple[bytes, int]:
         return path.read_bytes(), read_header(path).data_offset
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=6),
     st.integers(0, 2**20),
@@ -263,7 +263,7 @@ def test_mutated_headers_only_ever_raise_model_errors(changes: list[tuple[int, i
             assert str(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_only_ever_raise_model_errors(tail: bytes) -> None:
     for head in (b"", b"GGUF", b"GGUF\x03\x00\x00\x00", b"GGUF" + struct.pack("<IQQ", 3, 1, 1)):

@@ -112,7 +112,7 @@ def cases(draw: st.DrawFn) -> tuple[SamplingParams, np.ndarray, list[int]]:
     return params, logits, history
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(cases())
 def test_equals_the_native_chain_on_the_full_vocabulary(case: tuple[SamplingParams, np.ndarray, list[int]]) -> None:
     params, logits, history = case

@@ -37,4 +37,4 @@ def dialogues(grammar: Grammar) -> list[Dialogue]:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer(dialogues: list[Dialogue]) -> Tokenizer:
-    return train_tokenizer((dialogue.text for dialogue in dialogues[:1_000]), vocab_size=512)
+    return train_tokenizer((dialogue.text for dialogue in dialogues[:1_000]), 512)

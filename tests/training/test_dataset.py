@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from tui_chat.errors import UsageError
+from tui_chat.training import packing
 from tui_chat.training.dataset import PROMPT_WEIGHT, EncodedDialogue, RowOrder, encode, pack
 from tui_chat.training.dialogue import END_OF_TEXT, Dialogue
+from tui_chat.training.packing import open_rows, pack_on_disk
 from tui_chat.training.tokenizer import token_id
 
 PAD = 0
@@ -50,6 +55,61 @@ def test_weights_follow_who_writes_and_padding_weighs_nothing() -> None:
     # One shorter than the ids: the weight belongs to the token that is predicted.
     assert rows.weights[0].tolist() == pytest.approx([PROMPT_WEIGHT, 1, 1, 0, 0, 0])
     assert rows.n_tokens == 3
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=1, max_size=14), min_size=1, max_size=40),
+    st.integers(5, 20),
+    st.sampled_from((0.0, PROMPT_WEIGHT, 1.0)),
+)
+def test_weights_line_up_with_who_wrote_a_token(owners: list[list[bool]], length: int, prompt_weight: float) -> None:
+    # The id says who wrote it: 1 the user, 2 the model.
+    dialogues = [EncodedDialogue(tuple(1 + own for own in owner), tuple(owner)) for owner in [[True], *owners]]
+    rows = pack(dialogues, length, PAD, prompt_weight=prompt_weight)
+    ids, weights = rows.rows(np.arange(rows.n_rows))
+    expected = np.array([0.0, prompt_weight, 1.0], dtype=np.float32)
+    assert (weights == expected[ids[:, 1:]]).all()
+    fitting = [d for d in dialogues if len(d.ids) <= length + 1]
+    assert rows.n_left_out == len(dialogues) - len(fitting)
+    assert np.count_nonzero(ids) == sum(len(d.ids) for d in fitting)
+
+
+def test_rows_on_disk_are_those_in_memory(tmp_path: Path, tiny_tokenizer: Tokenizer, dialogues: list[Dialogue]) -> None:
+    sample = encode(dialogues[:400], tiny_tokenizer)
+    n_tokens = tiny_tokenizer.get_vocab_size()
+    expected = pack(sample, 200, PAD, prompt_weight=0.5)
+    stored = pack_on_disk(iter(sample), 200, PAD, tmp_path / "a" / "train", n_tokens, prompt_weight=0.5)
+    again = open_rows(tmp_path / "a" / "train", 200)
+    for rows in (stored, again):
+        assert isinstance(rows.ids, np.memmap)
+        assert rows.ids.dtype == expected.ids.dtype == np.uint16
+        assert (rows.ids == expected.ids).all()
+        assert (rows.weights == expected.weights).all()
+    assert stored.n_left_out == expected.n_left_out > 0
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["train.ids.npy", "train.weights.npy"]
+
+
+def test_a_context_that_does_not_suit_says_which_does(tmp_path: Path) -> None:
+    dialogues = [EncodedDialogue((1,) * size, (True,) * size) for size in (7, 9)]
+    with pytest.raises(UsageError, match="the shortest has 7: use --context 6 or more"):
+        pack_on_disk(dialogues, 5, PAD, tmp_path / "rows", 10)
+    with pytest.raises(UsageError, match="together, which have 16 tokens: use --context 15 or less"):
+        pack_on_disk(dialogues, 16, PAD, tmp_path / "rows", 10)
+    with pytest.raises(UsageError, match="not one conversation"):
+        pack_on_disk([], 16, PAD, tmp_path / "rows", 10)
+    assert list(tmp_path.iterdir()) == []
+    assert pack_on_disk(dialogues, 16, PAD, tmp_path / "rows", 10, may_be_short=True).n_rows == 1
+    assert pack_on_disk(dialogues, 15, PAD, tmp_path / "rows", 10).n_rows == 1
+    assert pack_on_disk(dialogues, 6, PAD, tmp_path / "rows", 10).n_left_out == 1
+
+
+def test_large_vocabularies_have_wider_ids() -> None:
+    assert pack([EncodedDialogue((65_536,), (True,))], 4, PAD).ids.tolist() == [[65_536, 0, 0, 0, 0]]
+
+
+def test_encoding_one_after_the_other_gives_the_same(tiny_tokenizer: Tokenizer, dialogues: list[Dialogue]) -> None:
+    sample = dialogues[:50]
+    assert list(packing.encoded(iter(sample), tiny_tokenizer)) == [encode([d], tiny_tokenizer)[0] for d in sample]
 
 
 def test_rows_are_well_filled(tiny_tokenizer: Tokenizer, dialogues: list[Dialogue]) -> None:
