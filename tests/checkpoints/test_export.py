@@ -23,8 +23,8 @@ from tui_chat.checkpoints.tensors import pair_neighbours
 from tui_chat.checkpoints.vocabulary import PRE_TOKENIZERS, TokenKind, read_vocabulary
 from tui_chat.checkpoints.weights import read_weights
 from tui_chat.engine.engine import Engine
-from tui_chat.engine.types import LoadOptions
-from tui_chat.errors import ModelFileError, ModelNotFoundError, StorageError, UsageError
+from tui_chat.engine.types import GenerationFinished, GenerationRequest, Limits, LoadOptions
+from tui_chat.errors import ModelFileError, ModelNotFoundError, PromptTooLongError, StorageError, UsageError
 
 WRITTEN = (FileType.F32, FileType.F16, FileType.Q8_0)
 SMALL = LoadOptions(n_ctx=128, n_threads=1)
@@ -233,3 +233,16 @@ def test_what_was_saved_is_what_is_read(facts: CheckpointFacts) -> None:
     assert ours.keys() == theirs.keys()
     for name, values in theirs.items():
         np.testing.assert_array_equal(ours[name], values)
+
+
+def test_a_table_of_positions_ends_the_context(tmp_path: Path) -> None:
+    shape = replace(QWEN3, arch=Architecture.GPT2, positions=Positions.LEARNED, qk_norm=False, context=20)
+    path = export(make_checkpoint(tmp_path / "gpt2", shape=shape), tmp_path / "m.gguf", FileType.F16, name="x")
+    for n_ctx in (0, 16, 512):
+        with Engine.load(path, LoadOptions(n_ctx=n_ctx)) as engine:
+            assert engine.info.n_ctx == 20, "llama.cpp ends the process at the first token without a place"
+            request = GenerationRequest(prompt_ids=(5,) * 12, limits=Limits(max_tokens=50, ignore_eos=True))
+            events = list(engine.generate(request))
+            assert isinstance(events[-1], GenerationFinished) and events[-1].usage.generated == 8
+            with pytest.raises(PromptTooLongError):
+                list(engine.generate(GenerationRequest(prompt_ids=(5,) * 21)))

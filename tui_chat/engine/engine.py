@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from tui_chat.engine.context import Context
 from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.generation import Generation
-from tui_chat.engine.gguf import validate
+from tui_chat.engine.gguf import GgufHeader, validate
 from tui_chat.engine.llama import NativeContext, NativeModel, Vocabulary
 from tui_chat.engine.types import EngineEvent, GenerationRequest, LoadOptions, ModelInfo
 from tui_chat.errors import ModelLoadError, ModelMemoryError
@@ -57,17 +58,17 @@ class Engine:
             CancelledError: `on_progress` returned False.
         """
         start = time.perf_counter()
-        validate(path)
+        n_places = _places(validate(path))
         model = NativeModel(path, options, on_progress)
         try:
             eog_ids = set(model.vocab.eog_ids)
             if options.eos_token is not None:
                 eog_ids.add(_required_token(model.vocab, options.eos_token, path))
             dimensions = model.dimensions()
-            n_ctx = options.n_ctx or min(dimensions["n_ctx_train"], _DEFAULT_N_CTX)
+            n_ctx = min(options.n_ctx or min(dimensions["n_ctx_train"], _DEFAULT_N_CTX), n_places)
             n_threads = options.n_threads or (1 if model.size_bytes < _ONE_THREAD_BELOW_BYTES else _physical_cores())
             _require_memory(model, options, n_ctx)
-            native = NativeContext(model, options, n_ctx=n_ctx, n_threads=n_threads)
+            native = NativeContext(model, options, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places)
         except BaseException:
             model.close()
             raise
@@ -175,6 +176,12 @@ def _require_memory(model: NativeModel, options: LoadOptions, n_ctx: int) -> Non
             f"a context of {n_ctx} tokens needs {n_ctx * per_token / 2**30:.1f} GiB for its KV cache, and "
             f"{available / 2**30:.1f} GiB are free: lower n_ctx to {int(available / per_token * 0.8)} or less"
         )
+
+
+def _places(header: GgufHeader) -> int:
+    """Tokens the model has places for: rows of a table of positions, no end without one."""
+    rows = [t.shape[1] for t in header.tensors if t.name == "position_embd.weight" and len(t.shape) == 2]
+    return min(rows, default=sys.maxsize)
 
 
 def _required_token(vocab: Vocabulary, text: str, path: Path) -> int:

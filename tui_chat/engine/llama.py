@@ -1,4 +1,4 @@
-"""llama.cpp, behind one door: the only file that imports llama_cpp. `samplers` uses the library through it.
+"""llama.cpp, behind one door: the only file that imports llama_cpp. `samplers` and `quantize` use it through this one.
 
 Every native object here is owned by a Python object with `close()`; codes become our errors; llama.cpp's log goes to
 the logger `tui_chat.llama`. Short calls are bound through `PyDLL`, which keeps the GIL: giving it up and taking it back
@@ -94,6 +94,13 @@ def _start_backend() -> None:
         lc.llama_log_set(_sink.callback, ctypes.c_void_p(0))
         lc.llama_backend_init()
         _backend_ready = True
+
+
+def log_from_now() -> list[str]:
+    """Start the library if need be; the list that its log fills, line by line, until the next call or load."""
+    _start_backend()
+    _sink.lines.clear()
+    return _sink.lines
 
 
 def system_facts() -> dict[str, object]:
@@ -236,8 +243,7 @@ class NativeModel:
     """
 
     def __init__(self, path: Path, options: LoadOptions, on_progress: Callable[[float], bool] | None = None) -> None:
-        _start_backend()
-        _sink.lines.clear()
+        log_from_now()
         given_up = False
 
         def progress(fraction: float, _user_data: object) -> bool:
@@ -329,7 +335,7 @@ class NativeContext:
         ModelMemoryError: llama.cpp could not make it.
     """
 
-    def __init__(self, model: NativeModel, options: LoadOptions, *, n_ctx: int, n_threads: int) -> None:
+    def __init__(self, model: NativeModel, options: LoadOptions, *, n_ctx: int, n_threads: int, n_places: int) -> None:
         _sink.lines.clear()
         params = lc.llama_context_default_params()
         params.n_ctx = n_ctx
@@ -348,7 +354,8 @@ class NativeContext:
             )
         self._memory = lc.llama_get_memory(self.handle)
         self._n_vocab = model.vocab.n_vocab
-        self.n_ctx: int = lc.llama_n_ctx(self.handle)
+        # llama.cpp rounds n_ctx up, and ends the process where a table of positions has no row for a token.
+        self.n_ctx: int = min(lc.llama_n_ctx(self.handle), n_places)
         self.n_batch: int = lc.llama_n_batch(self.handle)
         self.on_gpu = any("offloaded" in line and "offloaded 0/" not in line for line in model.load_log)
         self._flag: CancelFlag | None = None
