@@ -45,6 +45,11 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "generate": LazyCommand("tui_chat.cli.generate", "Continue or answer one prompt."),
     "sample": LazyCommand("tui_chat.cli.sample", "Run the sampler chain on a distribution, without a model."),
     "benchmark": LazyCommand("tui_chat.cli.benchmark", "Measure decoding, inspection and prefill on this machine."),
+    "train": LazyCommand("tui_chat.cli.train", "Train a language model from nothing, each stage shown."),
+    "tune": LazyCommand("tui_chat.cli.tune", "Teach a trained model to answer, from conversations."),
+    "list": LazyCommand("tui_chat.cli.listing", "List the models on this machine and what was trained here."),
+    "info": LazyCommand("tui_chat.cli.info", "Show what a model file or a checkpoint says of itself."),
+    "export": LazyCommand("tui_chat.cli.export", "Write a checkpoint as a GGUF file."),
     "config": LazyCommand("tui_chat.cli.config", "Show the effective settings, or check a settings file."),
     "doctor": LazyCommand("tui_chat.cli.doctor", "Show versions, devices, paths and the terminal."),
 }

@@ -1,143 +1,210 @@
-"""Checkpoints: a directory with the weights, the tokenizer, the state of the optimizer and a JSON file of facts.
+"""Saving and loading the state of a training.
 
-A checkpoint is written beside its place and renamed into it: a process killed in the middle of that leaves the one
-before whole.
+A checkpoint is a folder with the weights (safetensors, float32), the tokenizer, the state of the optimizer and the
+facts. It is written beside its place, made sure to be on the disk and renamed into it: a process killed in the middle
+of that, or a full disk, leaves the one before whole.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from tui_chat.errors import UsageError
-from tui_chat.training.model import Decoder, ModelConfig
-from tui_chat.training.tokenizer import load_tokenizer
+from tui_chat.checkpoints.facts import OPTIMIZER, TOKENIZER, WEIGHTS, CheckpointFacts
+from tui_chat.checkpoints.runs import read_run
+from tui_chat.checkpoints.shape import ModelShape
+from tui_chat.errors import StorageError, UsageError
+from tui_chat.training.models import Model, build_model
+from tui_chat.training.tokenizer import load_tokenizer as load_tokenizer_file
 
-WEIGHTS, TOKENIZER, OPTIMIZER, META = "model.safetensors", "tokenizer.json", "optimizer.pt", "checkpoint.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a training is and how well it does. Losses are nats a token."""
-
-    step: int
-    n_steps: int
-    n_tokens: int
-    """Predicted tokens so far, padding not counted."""
-    train_loss: float
-    """Mean over the assistant's tokens since the last report, in the reporting process's share of the rows."""
-    validation_loss: float | None
-    """Mean over the assistant's tokens of the validation dialogues, where it was measured."""
-    learning_rate: float
-    gradient_norm: float
-    tokens_per_s: float
-    seconds: float
-    """Spent in training, over all sessions."""
+_COMPARED = ("arch", "vocab_size", "width", "n_layers", "n_heads", "n_kv_heads", "ffn_width", "positions", "tied")
+"""Sizes that are told first when a checkpoint does not suit a model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A saved state of a training."""
+def save(
+    run: Path, model: Model, tokenizer: Tokenizer, optimizer_state: Mapping[str, Any] | None, facts: CheckpointFacts
+) -> CheckpointFacts:
+    """Write `run/step-NNNNNN`, then remove all checkpoints but this one and the best.
 
-    path: Path
-    config: ModelConfig
-    progress: Progress
-    seed: int
-    corpus_sha256: str
-    trained_lengths: tuple[int, ...]
-    """Row lengths the training used, in tokens."""
+    Args:
+        run: Folder of the run.
+        model: Whose weights to save.
+        tokenizer: The model's.
+        optimizer_state: To go on from; None for a checkpoint that is only to be used.
+        facts: What to say of it; path and lowest loss of the run are filled in.
 
-    def model(self) -> Decoder:
-        """The decoder with its weights, float32."""
-        model = Decoder(self.config)
-        model.load_state_dict({name: tensor.float() for name, tensor in load_file(self.path / WEIGHTS).items()})
-        return model.eval()
-
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer the model was trained with."""
-        return load_tokenizer(self.path / TOKENIZER)
-
-
-def save_checkpoint(
-    directory: Path,
-    model: Decoder,
-    tokenizer: Tokenizer,
-    optimizer_state: dict[str, Any] | None,
-    progress: Progress,
-    *,
-    seed: int,
-    corpus_sha256: str,
-    trained_lengths: tuple[int, ...],
-    keep: int = 2,
-) -> Checkpoint:
-    """Write `directory/step-NNNNNN`, then remove all but the newest `keep` checkpoints."""
-    path = directory / f"step-{progress.step:06d}"
-    partial = directory / f".{path.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial / WEIGHTS)
-    tokenizer.save(str(partial / TOKENIZER))
-    if optimizer_state is not None:
-        torch.save(optimizer_state, partial / OPTIMIZER)
-    meta = {
-        "config": asdict(model.config),
-        "progress": asdict(progress),
-        "seed": seed,
-        "corpus_sha256": corpus_sha256,
-        "trained_lengths": trained_lengths,
-    }
-    (partial / META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-    for written in partial.iterdir():
-        with written.open("rb+") as file:
-            os.fsync(file.fileno())
-    if path.exists():
-        shutil.rmtree(path)
-    partial.rename(path)
-    for old in sorted(directory.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
-    return load_checkpoint(path)
-
-
-def save_slim(checkpoint: Checkpoint, path: Path) -> Checkpoint:
-    """Write `checkpoint` without the optimizer's state and with weights in half precision; a quarter of the size."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    weights = checkpoint.model().state_dict()
-    save_file({name: tensor.half().contiguous() for name, tensor in weights.items()}, path / WEIGHTS)
-    (path / WEIGHTS).chmod(0o644)
-    for name in (TOKENIZER, META):
-        shutil.copyfile(checkpoint.path / name, path / name)
-    return load_checkpoint(path)
-
-
-def load_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint in `path`, or the newest one below it.
+    Returns:
+        The facts as they were written.
 
     Raises:
-        UsageError: There is none, or its facts cannot be read.
+        StorageError: It could not be written; the checkpoints before it are as they were.
     """
-    if not (path / META).is_file():
-        steps = sorted(path.glob("step-*"))
-        if not steps:
-            raise UsageError(f"{path}: there is no checkpoint here; give the folder a training wrote to")
-        path = steps[-1]
+    path = run / f"step-{facts.step:06d}"
+    partial, replaced = run / f".{path.name}.partial", run / f".{path.name}.replaced"
+    best = _best_loss(run, facts)
+    facts = replace(facts, path=path, best_validation_loss=best)
     try:
-        meta = json.loads((path / META).read_text(encoding="utf-8"))
-        return Checkpoint(
-            path=path,
-            config=ModelConfig(**meta["config"]),
-            progress=Progress(**meta["progress"]),
-            seed=meta["seed"],
-            corpus_sha256=meta["corpus_sha256"],
-            trained_lengths=tuple(meta["trained_lengths"]),
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        weights = {name: tensor.detach().cpu().float().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(weights, partial / WEIGHTS)
+        # safetensors makes files that only their owner may read.
+        (partial / WEIGHTS).chmod(0o666 & ~_umask())
+        tokenizer.save(str(partial / TOKENIZER))
+        if optimizer_state is not None:
+            torch.save(optimizer_state, partial / OPTIMIZER)
+        facts.write(partial)
+        for written in partial.iterdir():
+            _flush(written)
+        _flush(partial)
+        if path.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            path.rename(replaced)
+        partial.rename(path)
+        _flush(run)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise StorageError(_failure(run, facts.step, error)) from error
+    shutil.rmtree(replaced, ignore_errors=True)
+    _remove_others(run, facts)
+    return facts
+
+
+def load_model(facts: CheckpointFacts) -> Model:
+    """The model with its weights, float32, ready to be read from.
+
+    Raises:
+        UsageError: The weights cannot be read or are those of another model.
+    """
+    model = build_model(facts.shape)
+    load_weights(model, facts)
+    return model.eval()
+
+
+def load_weights(model: Model, facts: CheckpointFacts) -> None:
+    """Put the weights of a checkpoint into `model`.
+
+    Raises:
+        UsageError: The checkpoint is of another architecture or other sizes (the text says which), or damaged.
+    """
+    check_shape(facts, model.shape)
+    try:
+        weights = load_file(facts.path / WEIGHTS)
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{facts.path / WEIGHTS}: the weights cannot be read ({error})") from error
+    except RuntimeError as error:
+        raise UsageError(f"{facts.path / WEIGHTS}: these are not the weights its facts speak of ({error})") from error
+
+
+def load_tokenizer(facts: CheckpointFacts) -> Tokenizer:
+    """The tokenizer a checkpoint was trained with.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        return load_tokenizer_file(facts.path / TOKENIZER)
+    except Exception as error:  # the tokenizers library raises nothing more special
+        raise UsageError(f"{facts.path / TOKENIZER}: the tokenizer cannot be read ({error})") from error
+
+
+def load_optimizer(facts: CheckpointFacts) -> dict[str, Any]:
+    """The state of the optimizer.
+
+    Raises:
+        UsageError: It was not kept, or cannot be read.
+    """
+    try:
+        state: dict[str, Any] = torch.load(facts.path / OPTIMIZER, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{facts.path} has no state of the optimizer, so no training can go on from it: begin a new one that "
+            "starts from it (tui-chat tune)"
+        ) from error
+    except Exception as error:  # unpickling a damaged file raises whatever its bytes lead to
+        raise UsageError(f"{facts.path / OPTIMIZER}: the state of the optimizer cannot be read ({error})") from error
+    return state
+
+
+def check_shape(facts: CheckpointFacts, shape: ModelShape) -> None:
+    """See that a checkpoint is of a model of this shape.
+
+    Raises:
+        UsageError: It is not; the text says what differs.
+    """
+    names = (*_COMPARED, *(name for name in ModelShape.__dataclass_fields__ if name not in _COMPARED))
+    there = {name: getattr(facts.shape, name) for name in names}
+    wished = {name: getattr(shape, name) for name in names}
+    differing = [f"{name} {there[name]}, not {wished[name]}" for name in names if there[name] != wished[name]]
+    if differing:
+        raise UsageError(
+            f"{facts.path} is a checkpoint of another model ({'; '.join(differing)}): give the same options as when it "
+            "was trained, or another place with --out"
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path / META}: the checkpoint's facts cannot be read ({error})") from error
+
+
+def what_is_kept(run: Path) -> str:
+    """Which checkpoint is there to go on from, for the end of an error's text."""
+    last = read_run(run).latest
+    if last is None:
+        return "there is no checkpoint yet"
+    return f"the checkpoint of step {last.step} is whole: go on from it with --resume"
+
+
+def _best_loss(run: Path, facts: CheckpointFacts) -> float | None:
+    losses = [facts.progress.validation_loss, facts.best_validation_loss]
+    losses += [other.progress.validation_loss for other in read_run(run).checkpoints if other.step < facts.step]
+    return min((loss for loss in losses if loss is not None), default=None)
+
+
+def _remove_others(run: Path, newest: CheckpointFacts) -> None:
+    found = read_run(run)
+    best = found.best
+    kept = {newest.path} if best is None else {newest.path, best.path}
+    for other in found.checkpoints:
+        if other.path not in kept:
+            # Readers may have a file of it open; what cannot go now goes with the next save.
+            shutil.rmtree(other.path, ignore_errors=True)
+
+
+def _failure(run: Path, step: int, error: BaseException) -> str:
+    if _is_disk_full(run, error):
+        reason, remedy = "the disk is full", "free some space; "
+    else:
+        reason, remedy = str(getattr(error, "strerror", None) or error).splitlines()[0], ""
+    return f"the checkpoint of step {step} could not be written to {run}, because {reason}: {remedy}{what_is_kept(run)}"
+
+
+def _is_disk_full(run: Path, error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # PyTorch and safetensors pass on only words, and PyTorch only that some bytes were not written.
+    with contextlib.suppress(OSError):
+        return "No space left" in str(error) or shutil.disk_usage(run).free < 1 << 20
+    return False
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

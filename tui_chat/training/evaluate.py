@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
+from typing import Protocol
 
 from tui_chat.training import calculations, skills, structured
-from tui_chat.training.checkpoint import Checkpoint
-from tui_chat.training.continuation import Continuation, continue_texts
 from tui_chat.training.dialogue import THINK_CLOSE, Dialogue, Exchange, Thinking
 from tui_chat.training.grammar import Grammar
 from tui_chat.training.judge import Judge, is_three_lines, parsed
@@ -20,6 +19,30 @@ MAX_ANSWER_TOKENS = 200
 
 HAIKU_TEMPERATURES = (0.7, 1.5, 2.0)
 _HAIKU_DRAWS = 10
+
+
+class Written(Protocol):
+    """What a model wrote after a prompt."""
+
+    @property
+    def text(self) -> str:
+        """Without the token that ended it."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the model ended it by itself."""
+        ...
+
+
+class Writer(Protocol):
+    """Something that continues texts: PyTorch with a checkpoint, or the engine with a GGUF file."""
+
+    def __call__(
+        self, prompts: Sequence[str], max_tokens: int, *, temperature: float = 0.0, seed: int = 0
+    ) -> Sequence[Written]:
+        """One continuation of every prompt; at temperature 0 the most likely tokens, otherwise drawn from all."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +131,17 @@ class Evaluation:
         }
 
 
-def evaluate(checkpoint: Checkpoint, *, seed: int = 0, cases: Sequence[Case] | None = None) -> Evaluation:
-    """Ask the model of `checkpoint` every held-out question (or `cases`) and judge the answers."""
+def evaluate(write: Writer, *, seed: int = 0, cases: Sequence[Case] | None = None) -> Evaluation:
+    """Ask a model every held-out question (or `cases`) and judge the answers."""
     sources = load_sources(CORPUS_DIR)
     grammar, judge = Grammar(sources), Judge(sources)
     asked = list(held_out_cases(grammar, Random(seed)) if cases is None else cases)
-    model, tokenizer = checkpoint.model(), checkpoint.tokenizer()
-    replies = continue_texts(model, tokenizer, [case.dialogue.prompt() for case in asked], MAX_ANSWER_TOKENS)
+    replies = write([case.dialogue.prompt() for case in asked], MAX_ANSWER_TOKENS)
     answers = [_judged(judge, case, reply) for case, reply in zip(asked, replies, strict=True)]
     groups: dict[str, list[Answer]] = {}
     for answer in answers:
         groups.setdefault(answer.case.group, []).append(answer)
     json_texts = [answer.text for answer in answers if answer.case.asked.intent == "json"]
-
-    def write(prompts: list[str], temperature: float) -> list[Continuation]:
-        return continue_texts(model, tokenizer, prompts, MAX_ANSWER_TOKENS, temperature=temperature, seed=seed)
-
     return Evaluation(
         scores=tuple(
             Score(group, len(given), sum(a.right for a in given), sum(a.stopped for a in given))
@@ -135,7 +153,7 @@ def evaluate(checkpoint: Checkpoint, *, seed: int = 0, cases: Sequence[Case] | N
     )
 
 
-def _judged(judge: Judge, case: Case, reply: Continuation) -> Answer:
+def _judged(judge: Judge, case: Case, reply: Written) -> Answer:
     text = reply.text.split(THINK_CLOSE)[-1].strip()
     right = judge.is_right(case.asked, text)
     if case.group == "told to be brief":
@@ -240,15 +258,14 @@ def _circumstances(grammar: Grammar, rng: Random) -> Iterator[Case]:
         yield Case("told its name", Dialogue((exchange,), rng.choice(frames["system_name"]).format(n=name)))
 
 
-def _haiku_at(
-    temperature: float, grammar: Grammar, judge: Judge, write: Callable[[list[str], float], list[Continuation]]
-) -> HaikuScore:
+def _haiku_at(temperature: float, grammar: Grammar, judge: Judge, write: Writer) -> HaikuScore:
     """Ten haiku on every English theme."""
     english = grammar.sources.english
     ask = ways(english.haiku, "ask", held_out=True)[0]
     asked = [Exchange("haiku", ask.format(theme=theme.name), "") for theme in english.themes]
     prompts = [Dialogue((exchange,)).prompt() for exchange in asked for _ in range(_HAIKU_DRAWS)]
-    texts = [reply.text.split(THINK_CLOSE)[-1].strip() for reply in write(prompts, temperature)]
+    replies = write(prompts, MAX_ANSWER_TOKENS, temperature=temperature)
+    texts = [reply.text.split(THINK_CLOSE)[-1].strip() for reply in replies]
     groups = [texts[i : i + _HAIKU_DRAWS] for i in range(0, len(texts), _HAIKU_DRAWS)]
     on_theme = sum(judge.is_on_theme(e, text) for e, group in zip(asked, groups, strict=True) for text in group)
     return HaikuScore(

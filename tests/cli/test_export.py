@@ -1,0 +1,120 @@
+"""`tui-chat export`: where the file goes, what it holds, and what is said when it cannot be written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.cli.trained import make_checkpoint
+from tui_chat.cli.program import run
+from tui_chat.engine.gguf import validate
+
+EXPORTED = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["path", "size_bytes", "type", "name", "checkpoint", "architecture", "n_parameters", "step", "loss"],
+    "properties": {
+        "path": {"type": "string"},
+        "size_bytes": {"type": "integer", "minimum": 1},
+        "type": {"enum": ["f32", "f16", "q8_0", "q4_k_m"]},
+        "name": {"type": "string"},
+        "checkpoint": {"type": "string"},
+        "architecture": {"enum": ["llama", "qwen3", "gpt2"]},
+        "n_parameters": {"type": "integer"},
+        "step": {"type": "integer"},
+        "loss": {"type": ["number", "null"]},
+    },
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder commands run in, with a run "harbour" on the machine."""
+    make_checkpoint("harbour", 100, loss=2.0)
+    make_checkpoint("harbour", 200, loss=3.0)
+    path = tmp_path / "here"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+def exported(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert run(["export", *arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    document: dict[str, Any] = json.loads(out)
+    jsonschema.validate(document, EXPORTED)
+    return document
+
+
+@pytest.mark.parametrize(("file_type", "quantization"), [("f32", "F32"), ("f16", "F16"), ("q8_0", "Q8_0")])
+def test_each_type_is_a_whole_model(
+    here: Path, file_type: str, quantization: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = exported(capsys, "harbour", "--type", file_type)
+    path = here / f"harbour-{file_type}.gguf"
+    assert document["path"] == path.name
+    assert document["step"] == 200
+    header = validate(path)
+    assert (header.quantization, header.name, header.size_bytes) == (quantization, "harbour", document["size_bytes"])
+    assert [entry.name for entry in here.iterdir()] == [path.name]
+
+
+def test_q4_k_m_is_made_from_a_temporary_f32_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tui_chat.engine.quantize", reason="needs llama.cpp's quantizer")
+    document = exported(capsys, "harbour", "--type", "Q4_K_M")
+    assert document["type"] == "q4_k_m"
+    validate(here / "harbour-q4_k_m.gguf")
+    assert [entry.name for entry in here.iterdir()] == ["harbour-q4_k_m.gguf"]
+
+
+def test_out_is_a_file_or_a_folder_and_the_name_is_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = exported(capsys, "best", "--out", "mine.gguf", "--name", "My model")
+    assert (document["path"], document["step"], document["name"]) == ("mine.gguf", 100, "My model")
+    assert validate(here / "mine.gguf").name == "My model"
+    (here / "folder").mkdir()
+    document = exported(capsys, "harbour/100", "--out", "folder", "--name", "a/b")
+    assert document["path"] == str(Path("folder") / "a-b-q8_0.gguf")
+
+
+def test_people_are_told_how_to_use_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "harbour"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("harbour-q8_0.gguf  ") and "step 200, loss 3.000" in out
+    assert err == "talk to it: tui-chat --model harbour-q8_0.gguf\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nothing"], 1, "nothing: no such training"),
+        (["harbour", "--out", "no/folder/x.gguf"], 2, "there is no folder no/folder"),
+        (["harbour", "--type", "q2"], 2, "invalid value for '--type'"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    here: Path, arguments: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["export", *arguments]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err and err.count("\n") == 1
+    assert list(here.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gguf.GGUFWriter.write_tensors_to_file", full)
+    for file_type in ("f16", "q4_k_m"):
+        assert run(["export", "harbour", "--type", file_type]) == 1
+        err = capsys.readouterr().err
+        assert "No space left" in err and err.count("\n") == 1
+        assert list(here.iterdir()) == []

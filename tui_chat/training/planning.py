@@ -1,0 +1,224 @@
+"""What is decided and made ready between the corpus and the first step."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from tui_chat.checkpoints.facts import CheckpointFacts, Progress, read_facts
+from tui_chat.checkpoints.shape import Architecture, ModelShape, Positions
+from tui_chat.errors import TuiChatError, UsageError
+from tui_chat.training import events
+from tui_chat.training.checkpoint import check_shape, load_tokenizer, load_weights
+from tui_chat.training.config import TrainConfig
+from tui_chat.training.dataset import Rows
+from tui_chat.training.device import choose_compile, choose_device, choose_precision, free_bytes
+from tui_chat.training.distributed import Group
+from tui_chat.training.estimate import portion, quantity, remedy
+from tui_chat.training.loop import Loop, Plan, Watch
+from tui_chat.training.models import build_model
+from tui_chat.training.prepare import Prepared, open_training, prepare
+from tui_chat.training.run_folder import ROWS, RunFolder
+from tui_chat.training.texts import Corpus
+
+Tell = Callable[[events.Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything a process needs to take part in a training; another process can be sent it."""
+
+    config: TrainConfig
+    plan: Plan
+    shape: ModelShape
+    n_processes: int
+    start: CheckpointFacts | None
+    """The run's own checkpoint to go on from."""
+    free_bytes: int
+    """For one process, before anything was taken; 0 where that is unknown."""
+
+    def loop(self, group: Group, stop_asked: Callable[[], bool], training: tuple[Rows, ...] | None = None) -> Loop:
+        """This process's part of the training.
+
+        Args:
+            group: Who this process is.
+            stop_asked: Whether the user wants the training to end after the present step.
+            training: The rows, where this process made them; else they are opened.
+        """
+        config = self.config
+        torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // group.size))
+        model = build_model(self.shape, config.seed, config.dropout)
+        if self.start is None and config.start_from is not None:
+            load_weights(model, read_facts(config.start_from))
+        plan = replace(self.plan, device=choose_device(config.device, group.local_rank))
+        return Loop(config, plan, model, training or open_training(config.out / ROWS), group, self.start, stop_asked)
+
+    def out_of_memory(self) -> str:
+        """What to say when memory ran out."""
+        rows = self.plan.portions.rows_per_pass
+        what = f"out of memory with {rows} rows of {self.config.length} tokens in a pass"
+        return f"{what}: {remedy(self.config, self.shape, rows, self.free_bytes)}"
+
+
+def plan_training(
+    config: TrainConfig, corpus: Corpus, folder: RunFolder, group: Group | None, tell: Tell
+) -> tuple[Job, Watch, Prepared]:
+    """Make the rows ready, and decide on sizes, steps and device; all of it is told.
+
+    Args:
+        config: How.
+        corpus: What was read.
+        folder: The run.
+        group: Of `torchrun`; None where this program starts the other processes.
+        tell: Called with every stage.
+
+    Raises:
+        UsageError: The corpus, the settings or the checkpoint to go on from do not hold.
+        TuiChatError: The memory would not do.
+    """
+    if folder.start is not None:
+        _check_same(folder.start, config, corpus)
+    first = folder.start or (read_facts(config.start_from) if config.start_from else None)
+    tokenizer = load_tokenizer(first) if first else None
+    if first and tokenizer:
+        n_tokens = tokenizer.get_vocab_size()
+        text = f"{n_tokens:,} tokens, those of {first.path}"
+        tell(events.StageBegan(events.TOKENIZER, text, {"vocab_size": n_tokens, "merges": []}))
+    prepared = prepare(corpus, config, config.out / ROWS, tokenizer, tell)
+    # A small corpus may hold fewer different pieces than tokens were asked for.
+    shape = replace(config.shape, vocab_size=prepared.tokenizer.get_vocab_size())
+    if config.start_from is not None and folder.start is None and first is not None:
+        shape = first.shape
+    _check_context(config, shape)
+    device = choose_device(config.device)
+    n_processes = group.size if group else _n_processes(config, device)
+    free = free_bytes(device) // (n_processes if device.type == "cpu" else 1)
+    portions = portion(config, shape, n_processes, free)
+    tell(_model_stage(config, shape, portions.n_bytes))
+    if free and portions.n_bytes > free:
+        needed, there = quantity(portions.n_bytes), quantity(free)
+        raise TuiChatError(
+            f"the training would take about {needed}B of memory and {there}B are free: "
+            f"{remedy(config, shape, portions.rows_per_pass, free)}"
+        )
+    n_steps = _n_steps(config, prepared.training)
+    n_flops = n_steps * config.tokens_per_step * shape.flops_per_token(config.length)
+    plan = Plan(
+        n_steps=n_steps,
+        device=device,
+        precision=choose_precision(config.precision, device),
+        compiled=choose_compile(config.compile, device, n_flops),
+        portions=portions,
+    )
+    if folder.start and folder.start.step >= n_steps:
+        raise UsageError(f"{config.out}: all {n_steps:,} steps are done; to go on, give more with --steps or --epochs")
+    tell(_training_stage(config, plan, n_processes, folder.start))
+    watch = Watch(
+        run=config.out,
+        tokenizer=prepared.tokenizer,
+        validation=prepared.validation,
+        prompts=prepared.prompts,
+        shown=prepared.shown,
+        facts=CheckpointFacts(
+            path=config.out,
+            shape=shape,
+            progress=Progress(step=0, n_steps=n_steps, n_tokens=0, train_loss=math.inf),
+            seed=config.seed,
+            corpus=corpus.name,
+            corpus_sha256=corpus.sha256,
+            kind=corpus.kind.value,
+            row_lengths=tuple(rows.length for rows in prepared.training),
+            settings=config.settings(),
+            best_validation_loss=folder.start.best_validation_loss if folder.start else None,
+        ),
+        tell=tell,
+    )
+    return Job(config, plan, shape, n_processes, folder.start, free), watch, prepared
+
+
+def _check_same(start: CheckpointFacts, config: TrainConfig, corpus: Corpus) -> None:
+    """See that a training can go on from `start` as if it had never stopped."""
+    wished = dict(start.settings.get("shape", {})).get("vocab_size", start.shape.vocab_size)
+    if config.shape.vocab_size != wished:
+        raise UsageError(
+            f"{start.path} was trained with --vocab {wished}, not {config.shape.vocab_size}: "
+            "give the same, or another place with --out"
+        )
+    check_shape(start, replace(config.shape, vocab_size=start.shape.vocab_size))
+    if start.corpus_sha256 != corpus.sha256:
+        raise UsageError(
+            f"{corpus.name} is not what {start.path} was trained on ({start.corpus}), or has changed since: "
+            "give that corpus, or start a new training from the checkpoint with tui-chat tune"
+        )
+    if start.seed != config.seed:
+        raise UsageError(f"{start.path} was trained with --seed {start.seed}, not {config.seed}: give the same")
+
+
+def _check_context(config: TrainConfig, shape: ModelShape) -> None:
+    longest = max(config.row_lengths)
+    if longest > shape.context and shape.positions is not Positions.ROTARY:
+        raise UsageError(
+            f"rows of {longest} tokens do not fit into the {shape.context} positions of the model: "
+            f"use --context {shape.context} or less"
+        )
+
+
+def _n_processes(config: TrainConfig, device: torch.device) -> int:
+    """Each process needs a device of its own, but for the processor, which they share."""
+    if device.type == "cpu":
+        return config.processes
+    return min(config.processes, torch.cuda.device_count()) if device.type == "cuda" else 1
+
+
+def _n_steps(config: TrainConfig, training: tuple[Rows, ...]) -> int:
+    if config.steps is not None:
+        return config.steps
+    n_tokens = sum(rows.n_rows * rows.length for rows in training)
+    return max(1, math.ceil((config.epochs or 0) * n_tokens / config.tokens_per_step))
+
+
+def _model_stage(config: TrainConfig, shape: ModelShape, n_bytes: int) -> events.StageBegan:
+    flops = shape.flops_per_token(config.length)
+    heads = f"{shape.n_heads} heads"
+    if shape.arch is Architecture.LLAMA and shape.n_kv_heads != shape.n_heads:
+        heads += f" ({shape.n_kv_heads} of keys and values)"
+    text = (
+        f"{shape.arch}: {shape.n_parameters:,} parameters in {shape.n_layers} layers of width {shape.width} with "
+        f"{heads}; {quantity(flops)}FLOP a trained token; about {quantity(n_bytes)}B of memory"
+    )
+    figures = {
+        "arch": shape.arch.value,
+        "n_parameters": shape.n_parameters,
+        "flops_per_token": flops,
+        "memory_bytes": n_bytes,
+    }
+    return events.StageBegan(events.MODEL, text, figures)
+
+
+def _training_stage(
+    config: TrainConfig, plan: Plan, n_processes: int, start: CheckpointFacts | None
+) -> events.StageBegan:
+    portions = plan.portions
+    parts = [f"{plan.n_steps:,} steps of {config.tokens_per_step:,} tokens", f"on {plan.device.type}", plan.precision]
+    if start is not None:
+        parts.insert(0, f"from step {start.step:,} on")
+    if plan.compiled:
+        parts.append("compiled")
+    if n_processes > 1:
+        parts.append(f"{n_processes} processes")
+    if portions.passes > 1:
+        parts.append(f"{portions.passes} passes of {portions.rows_per_pass} rows a step")
+    figures = {
+        "n_steps": plan.n_steps,
+        "device": plan.device.type,
+        "precision": plan.precision.value,
+        "compiled": plan.compiled,
+        "rows_per_pass": portions.rows_per_pass,
+        "passes_per_step": portions.passes,
+        "processes": n_processes,
+    }
+    return events.StageBegan(events.TRAINING, ", ".join(parts), figures)
