@@ -53,6 +53,12 @@ class Recorder:
     def switch_model(self, spec: str) -> None:
         self.calls.append(f"model {spec}")
 
+    def trainings(self) -> Sequence[str]:
+        return ["demo", "the sea"]
+
+    def show_trainings(self, name: str | None) -> None:
+        self.calls.append(f"trainings {name}")
+
     def theme(self) -> str:
         return self.theme_name
 

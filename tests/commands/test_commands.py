@@ -168,6 +168,8 @@ def test_program_commands() -> None:
     assert run("/clear").calls == ["new"]
     assert run("/retry").calls == ["retry"]
     assert run("/quit").calls == ["quit"]
+    assert run("/train").calls == ["trainings None"]
+    assert run("/train the sea").calls == ["trainings the sea"]
     assert run("/model owner/name:file.gguf").calls == ["model owner/name:file.gguf"]
     assert run("/model '/a b/c.gguf'").calls == ["model /a b/c.gguf"]
     assert run("/model /a b/c.gguf").calls == ["model /a b/c.gguf"]

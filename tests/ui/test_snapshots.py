@@ -9,6 +9,8 @@ from textual.pilot import Pilot
 
 from tests.ui.scripted import ScriptedWorker, make_app, ready, settle, type_in
 from tests.ui.test_chat_screen import shown
+from tests.ui.test_trainings import open_trainings, running
+from tests.ui.written_trainings import write_run
 from tui_chat.ui.app import TuiChatApp
 
 ANSWER = (
@@ -131,3 +133,30 @@ def test_too_small(snap_compare: Any) -> None:
         await at_rest(pilot)
 
     assert snap_compare(make_app(), terminal_size=(50, 12), run_before=play)
+
+
+@pytest.mark.parametrize("size", ["narrow", "two"])
+@pytest.mark.parametrize("focus", ["runs", "samples"])
+def test_training(snap_compare: Any, size: str, focus: str) -> None:
+    write_run("a name that is longer than the column it stands in", upto=430, ended="failed", written=1_000)
+    write_run("harbour", upto=600, written=2_000)
+    write_run("village", upto=1000, ended="finished", written=3_000)
+    run = write_run("demo", upto=800, written=4_000)
+
+    async def play(pilot: Pilot[Any]) -> None:
+        await open_trainings(pilot)
+        if focus == "samples":
+            await pilot.press("tab")
+        await at_rest(pilot)
+
+    with running(run):
+        assert snap_compare(make_app(), terminal_size=SIZES[size], run_before=play)
+
+
+@pytest.mark.parametrize("size", ["narrow", "two"])
+def test_no_training(snap_compare: Any, size: str) -> None:
+    async def play(pilot: Pilot[Any]) -> None:
+        await open_trainings(pilot)
+        await at_rest(pilot)
+
+    assert snap_compare(make_app(), terminal_size=SIZES[size], run_before=play)

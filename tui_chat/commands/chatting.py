@@ -8,6 +8,7 @@ from tui_chat.commands.fuzzy import nearest
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext, Registry
 from tui_chat.commands.settings import commands as settings_commands
+from tui_chat.commands.training import commands as training_commands
 from tui_chat.errors import UsageError
 
 
@@ -18,7 +19,7 @@ def default_registry() -> Registry:
     def lookup() -> Registry:
         return registry
 
-    registry = Registry((*_conversation(), *settings_commands(), *_program(lookup)))
+    registry = Registry((*_conversation(), *settings_commands(), *training_commands(), *_program(lookup)))
     return registry
 
 

@@ -47,6 +47,12 @@ class CommandContext(Protocol):
     def switch_model(self, spec: str) -> None:
         """Load another model; the conversation stays. Raises `ModelNotFoundError` where the text means nothing."""
 
+    def trainings(self) -> Sequence[str]:
+        """Names of the trainings on this machine."""
+
+    def show_trainings(self, name: str | None) -> None:
+        """Show the trainings, that of this name or path first. Raises `UsageError` where there is none of it."""
+
     def theme(self) -> str:
         """Name of the present theme."""
 

@@ -231,6 +231,7 @@ class TuiChatApp(App[int]):
         yield SystemCommand("Retry", "Answer the last message again", self._command("/retry"))
         yield SystemCommand("Stop", "Stop the answer or the load under way", chat.action_stop)
         yield SystemCommand("Fold thinking", "Show or hide what the model thought", chat.action_fold)
+        yield SystemCommand("Trainings", "Watch a model learn, and talk to it", self._command("/train"))
         yield SystemCommand("Built-in model", "Switch to the model inside the package", self._command("/model builtin"))
         for name, theme in self._themes.themes.items():
             yield SystemCommand(f"Theme: {name}", theme.summary, partial(self.set_theme, name))

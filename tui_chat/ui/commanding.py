@@ -99,6 +99,16 @@ class AppCommands:
         self._session.switch_model(found)
         self._chat.refresh_status()
 
+    def trainings(self) -> Sequence[str]:
+        from tui_chat.ui.trainings import training_names
+
+        return training_names()
+
+    def show_trainings(self, name: str | None) -> None:
+        from tui_chat.ui.training_talk import show_trainings
+
+        show_trainings(self._app, name)
+
     def theme(self) -> str:
         return self._app.theme
 

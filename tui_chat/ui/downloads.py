@@ -1,4 +1,4 @@
-"""Downloads beside the screen: each on a thread of its own, one at a time, with progress and cancel."""
+"""Model files fetched or made beside the screen: each on a thread of its own, one at a time, with cancel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tui_chat.errors import DownloadError, TuiChatError
+from tui_chat.errors import CancelledError, DownloadError, TuiChatError
 from tui_chat.ui.news import DownloadAdvanced, DownloadEnded, DownloadFailed, News
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PROGRESS_INTERVAL_S = 0.2
 
 
 class Downloader:
-    """Fetches model files from the Hub.
+    """Fetches model files from the Hub, and makes those of checkpoints.
 
     Args:
         report: Brings news to the session from any thread.
@@ -30,7 +30,7 @@ class Downloader:
         self._cancel: threading.Event | None = None
 
     def fetch(self, spec: ModelSpec) -> int:
-        """Begins to fetch a file; gives the number that its news carries. One under way is cancelled."""
+        """Begins to fetch or make a file; gives the number that its news carries. One under way is cancelled."""
         self.cancel()
         self._number += 1
         self._cancel = threading.Event()
@@ -56,11 +56,17 @@ class Downloader:
                 self._report(DownloadAdvanced(number, state))
 
         try:
-            from tui_chat.models.hub import fetch
+            from tui_chat.models.hub import Fetched, fetch
+            from tui_chat.models.resolve import file_of
 
-            if spec.repo is None or spec.file is None:
+            if spec.kind == "checkpoint":
+                fetched = Fetched(file_of(spec))
+            elif spec.repo is None or spec.file is None:
                 raise DownloadError(f"{spec.label}: name the repository and the file in it")
-            fetched = fetch(spec.repo, spec.file, spec.branch, on_progress=progress, cancel=cancel)
+            else:
+                fetched = fetch(spec.repo, spec.file, spec.branch, on_progress=progress, cancel=cancel)
+            if cancel.is_set():
+                raise CancelledError(f"{spec.label} was stopped on its way")
         except TuiChatError as error:
             self._report(DownloadFailed(number, error))
         except Exception as error:  # the edge of a thread: whatever a library raises becomes an event

@@ -97,3 +97,10 @@ def devices(info: ModelInfo) -> str:
     if not names:
         return f"CPU ×{info.n_threads}"
     return f"{' + '.join(names)} {info.n_gpu_layers}/{info.n_layer + 1} layers"
+
+
+def perplexity_text(perplexity: float) -> str:
+    """Gives a perplexity in few characters: `1.08`, `12.3`, `1,234`, `8e+12`."""
+    if perplexity >= 1e7:
+        return f"{perplexity:.0e}"
+    return f"{perplexity:,.{2 if perplexity < 10 else 1 if perplexity < 100 else 0}f}"

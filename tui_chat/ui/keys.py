@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from textual.binding import Binding
-from textual.dom import DOMNode
+from textual.binding import Binding, BindingType
 
 from tui_chat.ui.screens.chat import ChatScreen
+from tui_chat.ui.screens.training_keys import RUN_BINDINGS, SAMPLE_BINDINGS, TRAINING_BINDINGS
 from tui_chat.ui.widgets.composer import MessageInput
 from tui_chat.ui.widgets.sampling_panel import SamplingPanel
 from tui_chat.ui.widgets.token_strip import TokenStrip
@@ -19,14 +19,17 @@ from tui_chat.ui.widgets.value_row import ValueRow
 if TYPE_CHECKING:
     from textual.app import App
 
-GROUPS: tuple[tuple[str, type[DOMNode]], ...] = (
-    ("Everywhere", ChatScreen),
-    ("Writing a message", MessageInput),
-    ("Tokens", TokenStrip),
-    ("Sampling", SamplingPanel),
-    ("A setting", ValueRow),
+EVERYWHERE, TRAININGS = "Everywhere", "Trainings"
+
+GROUPS: tuple[tuple[str, Sequence[BindingType]], ...] = (
+    (EVERYWHERE, ChatScreen.BINDINGS),
+    ("Writing a message", MessageInput.BINDINGS),
+    ("Tokens", TokenStrip.BINDINGS),
+    ("Sampling", SamplingPanel.BINDINGS),
+    ("A setting", ValueRow.BINDINGS),
+    (TRAININGS, [*TRAINING_BINDINGS, *RUN_BINDINGS, *SAMPLE_BINDINGS]),
 )
-"""Where keys act, and the widget that binds them."""
+"""Where keys act, and what is bound there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +43,24 @@ class KeyRow:
     description: str
 
 
-def _bindings(widget: type[DOMNode]) -> list[Binding]:
-    found = []
-    for binding in widget.__dict__.get("BINDINGS", ()):
-        if isinstance(binding, Binding) and binding.id:
-            found.append(binding)
-    return found
+def _named(bindings: Sequence[BindingType]) -> list[Binding]:
+    return [binding for binding in bindings if isinstance(binding, Binding) and binding.id]
 
 
 def binding_ids() -> dict[str, str]:
     """Gives the keys of every binding that `ui.keys` may change, by its id."""
-    return {binding.id: binding.key for _, widget in GROUPS for binding in _bindings(widget) if binding.id}
+    return {binding.id: binding.key for _, bound in GROUPS for binding in _named(bound) if binding.id}
 
 
 def clashes(keymap: Mapping[str, str], changed: set[str]) -> list[str]:
     """Gives a sentence for every key that the changed bindings share with another one that acts at the same place."""
     problems = []
-    everywhere = {binding.id for binding in _bindings(ChatScreen)}
-    for group, widget in GROUPS:
-        here = {binding.id for binding in _bindings(widget)}
+    everywhere = {binding.id for binding in _named(ChatScreen.BINDINGS)}
+    for group, bound in GROUPS:
+        here = {binding.id for binding in _named(bound)}
         users: defaultdict[str, list[str]] = defaultdict(list)
         for name, keys in keymap.items():
-            if name in here or (name in everywhere and name in changed):
+            if name in here or (name in everywhere and name in changed and group != TRAININGS):
                 for key in keys.split(","):
                     users[key.strip()].append(name)
         for key, names in users.items():
@@ -75,10 +74,12 @@ def clashes(keymap: Mapping[str, str], changed: set[str]) -> list[str]:
 def help_rows(app: App[int]) -> list[KeyRow]:
     """Gives the table of keys as they are now, rebound ones included."""
     keymap = app._keymap
-    rows = []
-    for group, widget in GROUPS:
-        for binding in _bindings(widget):
+    rows: list[KeyRow] = []
+    for group, bound in GROUPS:
+        for binding in _named(bound):
             assert binding.id is not None
+            if any(row.id == binding.id for row in rows):
+                continue  # the same key on another screen
             keys = keymap.get(binding.id, binding.key)
             shown = [app.get_key_display(Binding(key.strip(), "", "")) for key in keys.split(",")]
             rows.append(KeyRow(group, binding.id, " ".join(shown), binding.description))

@@ -150,16 +150,12 @@ class Session:
         """Begins to fetch and load a model; the present one answers until the new one is there."""
         if self.loading is not None:
             self._downloads.cancel()
-        if spec.kind == "hub":
+        if spec.kind in ("hub", "checkpoint"):
             self.loading = Loading(spec.label, download=self._downloads.fetch(spec))
         else:
-            self._load(self._path_of(spec), spec.label)
+            from tui_chat.models.resolve import file_of
 
-    @staticmethod
-    def _path_of(spec: ModelSpec) -> Path:
-        from tui_chat.models.resolve import builtin_path
-
-        return spec.path if spec.path is not None else builtin_path()
+            self._load(file_of(spec), spec.label)
 
     def _load(self, path: Path, label: str) -> None:
         options = self.settings.llm.load_options(self.settings.tokenizer.eos_token)
