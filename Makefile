@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SETUP := $(PYTHON) .ci/setup_venv.py
 
 .DEFAULT_GOAL := help
-.PHONY: help chat setup setup-dev test check lint format types unit picture clean python
+.PHONY: help chat setup setup-dev test check lint format types unit picture pocket pocket-eval clean python
 
 help:
 	@echo "make chat     set everything up and start the chat      ARGS=\"--model model.gguf\""
@@ -19,6 +19,8 @@ help:
 	@echo "make format   the same, applied"
 	@echo "make types    mypy, strict"
 	@echo "make picture  take the picture in the README anew"
+	@echo "make pocket   train the built-in model anew: over an hour on two cores   ARGS=--resume goes on"
+	@echo "make pocket-eval  ask the built-in model what it was never trained on   ARGS=--json"
 	@echo "make clean    remove caches and built packages"
 	@echo
 	@echo "PYTHON=python3.12 chooses the Python (3.11 or newer) for $(VENV);"
@@ -54,6 +56,13 @@ format: setup-dev
 
 picture: setup-dev
 	$(BIN)/python -m tests.picture docs/screenshot.svg
+
+pocket: setup-dev
+	$(BIN)/tui-chat train builtin --preset pocket --out build/pocket $(ARGS)
+	$(BIN)/python -m tests.pocket ship build/pocket
+
+pocket-eval: setup-dev
+	$(BIN)/python -m tests.pocket eval $(ARGS)
 
 clean:
 	rm -rf dist .hypothesis .mypy_cache .pytest_cache .ruff_cache snapshot_report.html

@@ -181,12 +181,6 @@ def test_the_pre_tokenizers_are_those_of_the_training() -> None:
     assert {name: patterns for patterns, name in PRE_TOKENIZERS.items()} == {p.value: p.patterns for p in PreTokenizer}
 
 
-def test_the_chat_template_is_that_of_the_training() -> None:
-    from tui_chat.training import dialogue
-
-    assert dialogue.CHAT_TEMPLATE == CHAT_TEMPLATE
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,9 +1,8 @@
-"""The corpus read once, a tiny tokenizer, and the built-in model's weights as they were trained."""
+"""The corpus read once, and a tiny tokenizer."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -15,9 +14,6 @@ from tui_chat.training.tokenizer import train_tokenizer
 
 # Threads that wait for each other on shared cores make these small computations many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-SHIPPED_CHECKPOINT = Path(__file__).parent / "data" / "pocket"
-"""The built-in model's checkpoint without the optimizer's state, weights in half precision."""
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from dataclasses import replace
 import jinja2
 import pytest
 
-from tui_chat.training.dialogue import CHAT_TEMPLATE, EMPTY_THINK, Dialogue, Exchange, Thinking
+from tui_chat.checkpoints.template import CHAT_TEMPLATE
+from tui_chat.training.dialogue import EMPTY_THINK, Dialogue, Exchange, Thinking
 
 HELLO = Exchange("greeting", "Hello", "Hi!")
 TOKEN = Exchange("token", "What is a token?", "A piece of text.", think="About tokens.")

@@ -9,14 +9,13 @@ from tokenizers import Tokenizer
 
 torch = pytest.importorskip("torch", reason="needs the extra `train`")
 
-from tests.training.conftest import SHIPPED_CHECKPOINT  # noqa: E402 (after the check for PyTorch)
-from tui_chat.training.checkpoint import load_checkpoint  # noqa: E402
+from tui_chat.checkpoints.shape import ModelShape  # noqa: E402 (after the check for PyTorch)
 from tui_chat.training.continuation import continue_texts  # noqa: E402
 from tui_chat.training.dialogue import Dialogue, Exchange  # noqa: E402
-from tui_chat.training.evaluate import Case, evaluate, held_out_cases  # noqa: E402
+from tui_chat.training.evaluate import Case, held_out_cases  # noqa: E402
 from tui_chat.training.grammar import Grammar  # noqa: E402
 from tui_chat.training.judge import Judge  # noqa: E402
-from tui_chat.training.model import Decoder, ModelConfig  # noqa: E402
+from tui_chat.training.models import Model, build_model  # noqa: E402
 from tui_chat.training.sources import Sources, normalised  # noqa: E402
 
 
@@ -62,32 +61,22 @@ def test_calculations_never_seen_are_asked_apart(cases: list[Case], dialogues: l
     assert not [case.asked.answer for case in unseen if case.asked.answer in trained]
 
 
+def small_model() -> Model:
+    shape = ModelShape(vocab_size=512, width=32, n_layers=1, n_heads=2, n_kv_heads=2, ffn_width=64)
+    return build_model(shape, seed=2).eval()
+
+
 def test_greedy_does_not_depend_on_the_batch(tiny_tokenizer: Tokenizer) -> None:
-    model = Decoder(ModelConfig(vocab_size=512, width=32, n_layers=1, n_heads=2, ffn_width=64), seed=2).eval()
+    model = small_model()
     prompts = ["a", "What is a token?", "Hello there, this is a longer prompt with more words", "3 + 4"]
     together = continue_texts(model, tiny_tokenizer, prompts, max_tokens=12)
     assert together == [continue_texts(model, tiny_tokenizer, [prompt], max_tokens=12)[0] for prompt in prompts]
 
 
 def test_draws_follow_from_the_seed(tiny_tokenizer: Tokenizer) -> None:
-    model = Decoder(ModelConfig(vocab_size=512, width=32, n_layers=1, n_heads=2, ffn_width=64), seed=2).eval()
+    model = small_model()
 
     def drawn(seed: int) -> str:
         return continue_texts(model, tiny_tokenizer, ["a"], 12, temperature=1.0, seed=seed)[0].text
 
     assert drawn(1) == drawn(1) != drawn(2)
-
-
-def test_the_built_in_model_answers_and_stops(grammar: Grammar) -> None:
-    """Greetings and every concept in one wording of each it never saw; the whole evaluation is a stage of its own."""
-    english = grammar.sources.english
-    talk = [t for t in english.smalltalk if t.id in ("greeting", "who_are_you", "thanks", "what_can_you_do")]
-    asked = [(topic, ask) for topic in talk for ask in topic.held_out]
-    asked += [(topic, f"What is meant by {(*topic.one, *topic.many)[0]}?") for topic in english.concepts]
-    chosen = [Case(t.id, Dialogue((Exchange(t.id, ask, t.answers[0]),))) for t, ask in asked]
-    assert {normalised(ask) for _, ask in asked} <= grammar.held_out
-    result = evaluate(load_checkpoint(SHIPPED_CHECKPOINT), cases=chosen)
-    assert result.total.stopped == len(chosen) > 60
-    assert result.total.right >= 0.9 * len(chosen), result.table()
-    assert "greeting" in result.table()
-    assert result.as_json()["scores"]

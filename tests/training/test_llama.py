@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch", reason="needs the extra `train`")
 from tui_chat.checkpoints.shape import ModelShape  # noqa: E402 (after the check for PyTorch)
 from tui_chat.training.attention import KVCache, attend_written_out, merge_heads, split_heads  # noqa: E402
 from tui_chat.training.llama import Attention, Llama, RMSNorm, rotary_angles, rotate  # noqa: E402
-from tui_chat.training.model import Decoder, ModelConfig  # noqa: E402
 from tui_chat.training.models import build_model  # noqa: E402
 
 if TYPE_CHECKING:
@@ -219,13 +218,3 @@ def test_every_weight_learns() -> None:
         model(random_ids(2, 12)).logsumexp(-1).sum().backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-
-
-@pytest.mark.parametrize("seed", [0, 7])
-def test_normed_and_tied_it_is_the_decoder(seed: int) -> None:
-    decoder = Decoder(ModelConfig(vocab_size=97, width=32, n_layers=3, n_heads=4, ffn_width=48), seed)
-    model = Llama(ModelShape(vocab_size=97, width=32, n_layers=3, n_heads=4, n_kv_heads=4, ffn_width=48), seed)
-    theirs, ours = decoder.state_dict(), model.state_dict()
-    assert list(ours) == list(theirs)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert torch.equal(model(random_ids(3, 33)), decoder(random_ids(3, 33)))

@@ -22,32 +22,6 @@ EMPTY_THINK = f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n"
 THINK_NUDGE = "Think first."
 """Added to the system prompt when thinking is switched on."""
 
-CHAT_TEMPLATE = (
-    "{%- set think = enable_thinking is defined and enable_thinking -%}"
-    "{%- if messages and messages[0]['role'] == 'system' -%}"
-    "{{- '<|im_start|>system\\n' + messages[0]['content'] + ('\\nThink first.' if think else '') + '<|im_end|>\\n' -}}"
-    "{%- elif think -%}"
-    "{{- '<|im_start|>system\\nThink first.<|im_end|>\\n' -}}"
-    "{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{%- if not (loop.first and message['role'] == 'system') -%}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}"
-    "{{- '<|im_start|>assistant\\n' -}}"
-    "{%- if enable_thinking is defined and not enable_thinking -%}"
-    "{{- '<think>\\n\\n</think>\\n\\n' -}}"
-    "{%- endif -%}"
-    "{%- endif -%}"
-)
-"""The Jinja chat template of the exported model.
-
-`enable_thinking` unset leaves the choice to the model, true asks for a think block in the system prompt, false puts an
-empty one before the answer.
-"""
-
-
 class Thinking(StrEnum):
     """How the switch `enable_thinking` stands in a dialogue."""
 

@@ -143,6 +143,8 @@ _DEMO = TrainConfig(
     warmup_steps=20,
     final_share=0.1,
     compile=Compile.OFF,
+    # Some 40 seconds on one core. Two threads would need half of that, but many minutes where something else computes.
+    threads=1,
     report_every=10,
     validate_every=50,
     checkpoint_every=100,
@@ -159,7 +161,6 @@ _TINY = replace(
     batch=8,
     length=32,
     stride=16,
-    threads=1,
     learning_rate=5e-3,
     warmup_steps=5,
     validate_every=20,
