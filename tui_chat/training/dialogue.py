@@ -22,6 +22,7 @@ EMPTY_THINK = f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n"
 THINK_NUDGE = "Think first."
 """Added to the system prompt when thinking is switched on."""
 
+
 class Thinking(StrEnum):
     """How the switch `enable_thinking` stands in a dialogue."""
 
