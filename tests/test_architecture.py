@@ -19,13 +19,14 @@ PACKAGE = Path(tui_chat.__file__).parent
 
 MAX_LINES = 450
 
-BELOW_LESSONS = {"chat", "engine", "models", "checkpoints", "config", "paths", "errors"}
+BELOW_LESSONS = {"chat", "display", "engine", "models", "checkpoints", "config", "paths", "errors"}
 
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
     "startup": set(),
     "paths": {"errors"},
     "engine": {"errors"},
+    "display": {"engine.types"},
     "chat": {"engine", "errors"},
     "checkpoints": {"paths", "errors"},
     "models": {"engine.types", "checkpoints", "paths", "errors"},

@@ -12,8 +12,8 @@ from textual.widgets.markdown import Markdown
 
 from tests.ui.scripted import ScriptedWorker, make_app, make_token, ready, settle, type_in
 from tests.ui.test_chat_screen import shown
+from tui_chat.display.text import hex_bytes, one_line, piece_label, visible
 from tui_chat.ui.app import TuiChatApp
-from tui_chat.ui.text import hex_bytes, one_line, piece_label, visible
 from tui_chat.ui.widgets.token_strip import TokenStrip
 from tui_chat.ui.widgets.turns import Notice
 

@@ -31,10 +31,10 @@ from tests.ui.written_trainings import (
 from tui_chat.checkpoints import cache
 from tui_chat.checkpoints.facts import CheckpointFacts
 from tui_chat.checkpoints.runs import LOCK, read_run, trainings_dir
+from tui_chat.display.figures import perplexity_text
 from tui_chat.errors import ModelNotFoundError, StorageError, UsageError
 from tui_chat.ui.app import TuiChatApp
 from tui_chat.ui.beside import beside
-from tui_chat.ui.figures import perplexity_text
 from tui_chat.ui.screens import training
 from tui_chat.ui.screens.help import HelpScreen
 from tui_chat.ui.screens.training import TrainingScreen

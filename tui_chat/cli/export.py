@@ -11,9 +11,9 @@ import click
 from tui_chat.checkpoints.facts import CheckpointFacts
 from tui_chat.checkpoints.file_type import FileType
 from tui_chat.cli.options import Command, json_option
+from tui_chat.display.figures import size
 from tui_chat.errors import StorageError, UsageError
 from tui_chat.lessons.documents import dump
-from tui_chat.ui.figures import size
 
 
 @click.command("export", cls=Command)

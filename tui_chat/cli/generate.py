@@ -21,6 +21,7 @@ from tui_chat.cli.options import (
     model_option,
     sampling_options,
 )
+from tui_chat.display.text import piece_label, visible
 from tui_chat.engine.decoding import THINK_OPEN, split_reasoning
 from tui_chat.engine.types import (
     MAX_SEED,
@@ -32,7 +33,6 @@ from tui_chat.engine.types import (
 )
 from tui_chat.errors import CancelledError, EngineError, UsageError
 from tui_chat.lessons.documents import dump, trace_document
-from tui_chat.ui.text import piece_label, visible
 
 if TYPE_CHECKING:
     from tui_chat.config import LoadedSettings, Settings

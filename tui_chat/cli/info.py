@@ -10,8 +10,8 @@ import click
 
 from tui_chat.cli.options import Command, config_option, current_settings, json_option
 from tui_chat.cli.program import one_line
+from tui_chat.display.figures import parameters, size, span
 from tui_chat.lessons.documents import dump
-from tui_chat.ui.figures import parameters, size, span
 
 Document = dict[str, Any]
 

@@ -12,10 +12,10 @@ import click
 
 from tui_chat.cli.training_places import spec_of
 from tui_chat.cli.training_view import JsonView, TrainingView, training_view
+from tui_chat.display.figures import span
 from tui_chat.errors import CancelledError, TuiChatError
 from tui_chat.training.config import is_main_process
 from tui_chat.training.events import Event, Saved
-from tui_chat.ui.figures import span
 
 if TYPE_CHECKING:
     from tui_chat.checkpoints.facts import CheckpointFacts

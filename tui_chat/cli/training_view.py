@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 import click
 from rich.cells import cell_len, set_cell_size
 
-from tui_chat.checkpoints.curve import draw_curve
+from tui_chat.display.curve import draw_curve
+from tui_chat.display.figures import rate, span
+from tui_chat.display.text import one_line, piece_label
 from tui_chat.lessons.documents import finite
 from tui_chat.training.events import (
     CORPUS,
@@ -32,8 +34,6 @@ from tui_chat.training.events import (
     Saved,
     StageBegan,
 )
-from tui_chat.ui.figures import rate, span
-from tui_chat.ui.text import one_line, piece_label
 
 if TYPE_CHECKING:
     from tui_chat.checkpoints.facts import Progress

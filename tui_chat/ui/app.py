@@ -23,13 +23,13 @@ from textual.screen import Screen
 from tui_chat import paths, startup
 from tui_chat.chat.conversation import Conversation
 from tui_chat.config import LoadedSettings
+from tui_chat.display.figures import size
 from tui_chat.errors import TuiChatError, UsageError
 from tui_chat.themes import DEFAULT_THEME, LoadedThemes, load_themes
 from tui_chat.ui.archive import STORE_NAME, NoArchive, StoreArchive
 from tui_chat.ui.bridge import EngineReported
 from tui_chat.ui.commanding import AppCommands
 from tui_chat.ui.downloads import Downloader
-from tui_chat.ui.figures import size
 from tui_chat.ui.garbage import GarbageRota
 from tui_chat.ui.history import InputHistory
 from tui_chat.ui.keys import binding_ids, clashes, help_rows

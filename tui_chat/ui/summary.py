@@ -5,10 +5,10 @@ from __future__ import annotations
 from textual.content import Content
 
 from tui_chat.chat.conversation import Message
+from tui_chat.display import figures
+from tui_chat.display.text import one_line
 from tui_chat.engine.types import FinishReason, ModelInfo
-from tui_chat.ui import figures
 from tui_chat.ui.session import Session
-from tui_chat.ui.text import one_line
 from tui_chat.ui.widgets.status_bar import StatusBar
 
 

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tui_chat.checkpoints.facts import CheckpointFacts
+from tui_chat.display.figures import perplexity_text
 from tui_chat.errors import TuiChatError
 from tui_chat.ui.beside import beside
-from tui_chat.ui.figures import perplexity_text
 from tui_chat.ui.screens.training import TalkTo, TrainingScreen
 from tui_chat.ui.trainings import TrainingShelf, export_checkpoint, find_training
 from tui_chat.ui.widgets.turns import NoticeKind

@@ -17,6 +17,7 @@ from textual.widgets import Footer, Static
 
 from tui_chat.chat.conversation import Role
 from tui_chat.commands.parsing import unescape
+from tui_chat.display.text import one_line
 from tui_chat.engine.types import (
     GeneratedToken,
     GenerationFailed,
@@ -34,7 +35,6 @@ from tui_chat.ui.screens.chat_keys import CHAT_BINDINGS
 from tui_chat.ui.screens.sizes import HEIGHTS, MIN_HEIGHT, MIN_WIDTH, SHORT_HEIGHT, WIDTHS, layout_classes
 from tui_chat.ui.session import Session
 from tui_chat.ui.summary import answer_footer, model_line, sampling_line, show_status, welcome
-from tui_chat.ui.text import one_line
 from tui_chat.ui.widgets.completion_menu import Offer
 from tui_chat.ui.widgets.composer import Composer, MessageInput
 from tui_chat.ui.widgets.inspector import Inspector

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui_chat.ui.draw import fit
+from tui_chat.display.cells import fit
 from tui_chat.ui.keys import KeyRow
 
 

@@ -17,11 +17,11 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from tui_chat.checkpoints.runs import Run
+from tui_chat.display.text import one_line
 from tui_chat.errors import TuiChatError
 from tui_chat.ui.beside import beside
 from tui_chat.ui.screens.sizes import HEIGHTS, MIN_HEIGHT, MIN_WIDTH, WIDTHS, layout_classes
 from tui_chat.ui.screens.training_keys import TRAINING_BINDINGS
-from tui_chat.ui.text import one_line
 from tui_chat.ui.trainings import SeenTraining, TrainingShelf
 from tui_chat.ui.widgets.loss_curve import LossCurve
 from tui_chat.ui.widgets.run_list import RunList

@@ -10,11 +10,12 @@ from typing import ClassVar
 from textual.reactive import reactive
 from textual.strip import Strip
 
+from tui_chat.display.cells import bar
+from tui_chat.display.figures import percent
+from tui_chat.display.text import piece_label
 from tui_chat.engine.types import TokenTrace
-from tui_chat.ui.draw import Line, bar
-from tui_chat.ui.figures import percent
+from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
-from tui_chat.ui.text import piece_label
 
 PieceOf = Callable[[int], bytes | None]
 """Gives a token's bytes, or None while the vocabulary is not known yet."""

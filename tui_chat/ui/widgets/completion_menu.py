@@ -11,7 +11,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_chat.ui.draw import Line, fit
+from tui_chat.display.cells import fit
+from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
 
 MAX_ROWS = 8

@@ -13,9 +13,9 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import TextArea
 
+from tui_chat.display.text import visible
 from tui_chat.errors import StorageError
 from tui_chat.ui.history import InputHistory
-from tui_chat.ui.text import visible
 from tui_chat.ui.widgets.completion_menu import CompletionMenu, Offer
 
 MAX_LINES = 6

@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual.reactive import reactive
 from textual.strip import Strip
 
-from tui_chat.checkpoints.curve import MARK, draw_curve
+from tui_chat.display.curve import MARK, draw_curve
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
 from tui_chat.ui.trainings import SeenTraining

@@ -14,11 +14,11 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_chat.display.figures import perplexity_text
+from tui_chat.display.text import one_line
 from tui_chat.ui.draw import Line
-from tui_chat.ui.figures import perplexity_text
 from tui_chat.ui.paint import Paint, Painted
 from tui_chat.ui.screens.training_keys import RUN_BINDINGS
-from tui_chat.ui.text import one_line
 from tui_chat.ui.trainings import SeenTraining
 
 STATE_SIGNS: Mapping[str, str] = {"running": "●", "finished": "✓", "stopped": "‖", "failed": "✗"}

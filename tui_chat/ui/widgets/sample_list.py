@@ -14,10 +14,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_chat.checkpoints.record import Sample
+from tui_chat.display.text import visible
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
 from tui_chat.ui.screens.training_keys import SAMPLE_BINDINGS
-from tui_chat.ui.text import visible
 
 MAX_SAMPLES = 400
 """Older ones are not shown."""

@@ -8,7 +8,8 @@ from typing import ClassVar
 from textual.reactive import reactive
 from textual.strip import Strip
 
-from tui_chat.ui.draw import Line, fit, gauge
+from tui_chat.display.cells import fit, gauge
+from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
 
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 from textual.reactive import reactive
 from textual.strip import Strip
 
+from tui_chat.display.figures import count, percent, span, stage_name
+from tui_chat.display.text import hex_bytes, piece_label
 from tui_chat.engine.types import GeneratedToken, TokenTrace
 from tui_chat.ui.draw import Line
-from tui_chat.ui.figures import count, percent, span, stage_name
 from tui_chat.ui.paint import Paint, Painted
-from tui_chat.ui.text import hex_bytes, piece_label
 
 
 class TokenFacts(Painted):

@@ -17,10 +17,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_chat.display.text import piece_label
 from tui_chat.engine.types import GeneratedToken
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
-from tui_chat.ui.text import piece_label
 
 LEVELS: tuple[tuple[float, str, str], ...] = (
     (0.9, "sure", "≥90%"),

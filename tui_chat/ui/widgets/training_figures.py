@@ -10,10 +10,11 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from tui_chat.checkpoints.facts import Progress
-from tui_chat.ui.draw import Line, gauge
-from tui_chat.ui.figures import parameters, perplexity_text, rate, span
+from tui_chat.display.cells import gauge
+from tui_chat.display.figures import parameters, perplexity_text, rate, span
+from tui_chat.display.text import one_line
+from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
-from tui_chat.ui.text import one_line
 from tui_chat.ui.trainings import SeenTraining
 
 _GAP = 3

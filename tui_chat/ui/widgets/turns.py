@@ -13,10 +13,10 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
+from tui_chat.display.text import visible
 from tui_chat.engine.decoding import THINK_OPEN, split_reasoning
 from tui_chat.ui.blocks import BlockSplitter, tail_content
 from tui_chat.ui.settled import Settled
-from tui_chat.ui.text import visible
 
 if TYPE_CHECKING:
     from textual.widgets.markdown import Markdown

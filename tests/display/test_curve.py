@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_chat.checkpoints.curve import MARK, draw_curve, number
+from tui_chat.display.curve import MARK, draw_curve, number
 
 POINT = st.tuples(st.floats(), st.floats())
 
