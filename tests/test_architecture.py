@@ -19,7 +19,7 @@ PACKAGE = Path(tui_chat.__file__).parent
 
 MAX_LINES = 450
 
-BELOW_LESSONS = {"chat", "display", "engine", "models", "checkpoints", "config", "paths", "errors"}
+BELOW_LESSONS = {"chat", "display", "language", "engine", "models", "checkpoints", "config", "paths", "errors"}
 
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
@@ -27,6 +27,7 @@ MAY_USE: dict[str, set[str]] = {
     "paths": {"errors"},
     "engine": {"errors"},
     "display": {"engine.types"},
+    "language": {"errors"},
     "chat": {"engine", "errors"},
     "checkpoints": {"paths", "errors"},
     "models": {"engine.types", "checkpoints", "paths", "errors"},

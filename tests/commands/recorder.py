@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tui_chat.chat.conversation import Conversation
+from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import SamplingParams
+from tui_chat.lessons.report import Report
+from tui_chat.lessons.scene import Scene
+from tui_chat.lessons.watch import Watch
 
 
 @dataclass
@@ -18,6 +23,10 @@ class Recorder:
     calls: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    engine: Engine | None = None
+    """What demonstrations run on, at once; without one they are only noted in `calls`."""
+    conversation: Conversation = field(default_factory=Conversation, compare=False)
+    reports: list[Report] = field(default_factory=list)
 
     def get_sampling(self, name: str) -> int | float | None:
         return self.sampling[name] if name in self.sampling else self.default_sampling(name)
@@ -82,6 +91,14 @@ class Recorder:
 
     def notify(self, text: str) -> None:
         self.notices.append(text)
+
+    def report(self, title: str, lesson: Callable[[Engine, Watch], Report]) -> None:
+        self.calls.append(f"report {title}")
+        if self.engine is not None:
+            self.reports.append(lesson(self.engine, Watch()))
+
+    def scene(self) -> Scene:
+        return Scene(messages=self.conversation.path)
 
     def show(self, markdown: str) -> None:
         self.shown.append(markdown)

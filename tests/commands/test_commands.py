@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.commands.recorder import Recorder
+from tui_chat.chat.conversation import Role
 from tui_chat.commands.chatting import default_registry, help_all, help_for
 from tui_chat.commands.parsing import parse_command, unescape
 from tui_chat.commands.registry import Command, Registry
 from tui_chat.commands.settings import KNOBS
+from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import SamplingParams
 from tui_chat.errors import SamplingError, TuiChatError, UsageError
+from tui_chat.lessons.drawing import draw
 
 REGISTRY = default_registry()
 
@@ -197,8 +200,11 @@ def test_help_of_one_command(command: Command) -> None:
 
 
 @pytest.mark.parametrize("line", [line for command in REGISTRY for line, _ in command.examples])
-def test_every_example_of_the_help_works(line: str) -> None:
-    run(line)
+def test_every_example_of_the_help_works(line: str, pocket: Engine) -> None:
+    context = Recorder(engine=pocket)
+    context.conversation.append(Role.USER, "What is a token?")
+    run(line, context)
+    assert all(report.document and draw(report.blocks, 78) for report in context.reports)
 
 
 def test_names_are_unique() -> None:

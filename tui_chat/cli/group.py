@@ -43,6 +43,7 @@ class LazyCommand:
 COMMANDS: Mapping[str, LazyCommand] = {
     "chat": LazyCommand("tui_chat.cli.chat", "Open the app; the same as no command at all."),
     "generate": LazyCommand("tui_chat.cli.generate", "Continue or answer one prompt."),
+    "logits": LazyCommand("tui_chat.cli.logits", "Show the distribution of the next token."),
     "sample": LazyCommand("tui_chat.cli.sample", "Run the sampler chain on a distribution, without a model."),
     "benchmark": LazyCommand("tui_chat.cli.benchmark", "Measure decoding, inspection and prefill on this machine."),
     "train": LazyCommand("tui_chat.cli.train", "Train a language model from nothing, each stage shown."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from tui_chat.commands.fuzzy import nearest
+from tui_chat.commands.lessons import commands as lesson_commands
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext, Registry
 from tui_chat.commands.settings import commands as settings_commands
@@ -19,7 +20,9 @@ def default_registry() -> Registry:
     def lookup() -> Registry:
         return registry
 
-    registry = Registry((*_conversation(), *settings_commands(), *training_commands(), *_program(lookup)))
+    registry = Registry(
+        (*_conversation(), *settings_commands(), *lesson_commands(), *training_commands(), *_program(lookup))
+    )
     return registry
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tui_chat.commands.fuzzy import nearest
 from tui_chat.commands.parsing import Invocation, parse_command
 from tui_chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from tui_chat.engine.engine import Engine
+    from tui_chat.lessons.report import Report
+    from tui_chat.lessons.scene import Scene
+    from tui_chat.lessons.watch import Watch
+
+Lesson = Callable[["Engine", "Watch"], "Report"]
+"""A demonstration with its arguments filled in; it runs on the engine thread."""
 
 
 class CommandContext(Protocol):
@@ -76,6 +85,12 @@ class CommandContext(Protocol):
 
     def notify(self, text: str) -> None:
         """Say one short thing that passes."""
+
+    def report(self, title: str, lesson: Lesson) -> None:
+        """Run a demonstration on the loaded model and show its report in a card. Raises `EngineError` without one."""
+
+    def scene(self) -> Scene:
+        """The conversation as it stands and the settings it would be answered with."""
 
     def show(self, markdown: str) -> None:
         """Put a card into the transcript; the model does not see it."""

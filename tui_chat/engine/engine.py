@@ -8,6 +8,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -18,8 +20,9 @@ from tui_chat.engine.context import Context
 from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.generation import Generation
 from tui_chat.engine.gguf import GgufHeader, validate
-from tui_chat.engine.llama import NativeContext, NativeModel, Vocabulary
+from tui_chat.engine.llama import NativeContext, NativeModel
 from tui_chat.engine.types import EngineEvent, GenerationRequest, LoadOptions, ModelInfo
+from tui_chat.engine.vocabulary import Vocabulary
 from tui_chat.errors import ModelLoadError, ModelMemoryError
 
 log = logging.getLogger(__name__)
@@ -35,11 +38,19 @@ class Engine:
     Make it with `Engine.load`; it is a context manager. It must be used and closed on the thread that loaded it.
     """
 
-    def __init__(self, model: NativeModel, native: NativeContext, info: ModelInfo) -> None:
+    def __init__(
+        self,
+        model: NativeModel,
+        native: NativeContext,
+        info: ModelInfo,
+        vocab: Vocabulary,
+        make_context: Callable[[int, int], NativeContext],
+    ) -> None:
         self._model = model
         self._native = native
+        self._make_context = make_context
         self.info = info
-        self.vocab: Vocabulary = model.vocab
+        self.vocab = vocab
         self.context = Context(native)
 
     @classmethod
@@ -61,19 +72,27 @@ class Engine:
         n_places = _places(validate(path))
         model = NativeModel(path, options, on_progress)
         try:
-            eog_ids = set(model.vocab.eog_ids)
+            vocab = Vocabulary(model.vocabulary)
+            eog_ids = set(vocab.eog_ids)
             if options.eos_token is not None:
-                eog_ids.add(_required_token(model.vocab, options.eos_token, path))
+                eog_ids.add(_required_token(vocab, options.eos_token, path))
             dimensions = model.dimensions()
             n_ctx = min(options.n_ctx or min(dimensions["n_ctx_train"], _DEFAULT_N_CTX), n_places)
             n_threads = options.n_threads or (1 if model.size_bytes < _ONE_THREAD_BELOW_BYTES else _physical_cores())
             _require_memory(model, options, n_ctx)
-            native = NativeContext(model, options, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places)
+
+            def make_context(n_ctx: int, n_outputs: int) -> NativeContext:
+                return NativeContext(
+                    model, options, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places, n_outputs=n_outputs
+                )
+
+            native = make_context(n_ctx, 1)
         except BaseException:
             model.close()
             raise
-        info = _describe(path, model, native, options, n_threads, frozenset(eog_ids), time.perf_counter() - start)
-        return cls(model, native, info)
+        load_s = time.perf_counter() - start
+        info = _describe(path, model, vocab, native, options, n_threads, frozenset(eog_ids), load_s)
+        return cls(model, native, info, vocab, make_context)
 
     def close(self) -> None:
         """Free the context and the weights."""
@@ -85,6 +104,24 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def aside(self, n_ctx: int | None = None, *, n_outputs: int = 1) -> Iterator[Engine]:
+        """The same weights with an empty cache of their own, for a while: what is done there leaves no trace here.
+
+        Args:
+            n_ctx: Tokens it must hold; as many as this one does by default, and never more than it.
+            n_outputs: Most tokens of a batch whose logits are wanted at once (see `surprisals`).
+
+        Raises:
+            ModelMemoryError: There is no room for a second cache.
+        """
+        native = self._make_context(min(n_ctx or self.context.n_ctx, self.context.n_ctx), n_outputs)
+        try:
+            info = replace(self.info, n_ctx=native.n_ctx, n_batch=native.n_batch)
+            yield Engine(self._model, native, info, self.vocab, self._make_context)
+        finally:
+            native.close()
 
     def generate(
         self,
@@ -113,9 +150,14 @@ class Engine:
         generation = Generation(self.context, self.vocab, self.info, request, request_id, live, cancel or CancelFlag())
         return generation.run(launch_first=self._native.on_gpu)
 
-    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Raw logits after the last of `ids`: (n_vocab,) float32, a copy."""
-        for _ in self.context.prefill(ids):
+    def logits(self, ids: Sequence[int], cancel: CancelFlag | None = None) -> NDArray[np.float32]:
+        """Raw logits after the last of `ids`: (n_vocab,) float32, a copy.
+
+        Raises:
+            PromptTooLongError: The prompt does not fit.
+            CancelledError: `cancel` was set.
+        """
+        for _ in self.context.prefill(ids, cancel):
             pass
         return self.context.logits().copy()
 
@@ -196,13 +238,13 @@ def _required_token(vocab: Vocabulary, text: str, path: Path) -> int:
 def _describe(
     path: Path,
     model: NativeModel,
+    vocab: Vocabulary,
     native: NativeContext,
     options: LoadOptions,
     n_threads: int,
     eog_ids: frozenset[int],
     load_s: float,
 ) -> ModelInfo:
-    vocab = model.vocab
     metadata = model.metadata()
     offloaded, devices = _placement(model.load_log)
     return ModelInfo(

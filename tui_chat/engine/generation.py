@@ -12,7 +12,6 @@ import numpy as np
 from tui_chat.engine.context import Context
 from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.decoding import StopStrings, TextStream
-from tui_chat.engine.llama import Vocabulary
 from tui_chat.engine.sampling import Choice, Sampler
 from tui_chat.engine.tracing import Distribution, Tracer
 from tui_chat.engine.types import (
@@ -30,6 +29,7 @@ from tui_chat.engine.types import (
     TokenTrace,
     Usage,
 )
+from tui_chat.engine.vocabulary import Vocabulary
 from tui_chat.errors import CancelledError, TuiChatError
 
 BATCHES_PER_S = 30

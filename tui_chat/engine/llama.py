@@ -50,13 +50,6 @@ def bind_short(name: str, argtypes: list[Any], restype: Any) -> Any:
 
 _p = ctypes.c_void_p
 _get_logits_ith = bind_short("llama_get_logits_ith", [_p, ctypes.c_int32], _p)
-_token_to_piece = bind_short(
-    "llama_token_to_piece",
-    [_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool],
-    ctypes.c_int32,
-)
-_token_attr = bind_short("llama_vocab_get_attr", [_p, ctypes.c_int32], ctypes.c_int)
-_is_eog = bind_short("llama_vocab_is_eog", [_p, ctypes.c_int32], ctypes.c_bool)
 
 
 _strlen = ctypes.cast(ctypes.CDLL(None if os.name != "nt" else "msvcrt").strlen, lc.ggml_abort_callback)
@@ -150,84 +143,6 @@ def _ggml_build() -> str | None:
     return f"ggml {library.ggml_version().decode()} ({library.ggml_commit().decode()})"
 
 
-class Vocabulary:
-    """The tokens of a model: text to ids and back. Valid while its model is open."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self.n_vocab: int = lc.llama_vocab_n_tokens(handle)
-        self.bos_id = self._special(lc.llama_vocab_bos)
-        self.eos_id = self._special(lc.llama_vocab_eos)
-        self.add_bos: bool = bool(lc.llama_vocab_get_add_bos(handle))
-        self.eog_ids: frozenset[int] = frozenset(i for i in range(self.n_vocab) if _is_eog(handle, i))
-        self._buffer = ctypes.create_string_buffer(256)
-        self._pieces: dict[int, bytes] = {}
-
-    def _special(self, getter: Callable[[Any], int]) -> int | None:
-        token = getter(self._handle)
-        return token if token >= 0 else None
-
-    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]:
-        """Token ids of `text`.
-
-        Args:
-            text: Any text; lone surrogates become U+FFFD.
-            add_special: Add BOS and EOS as the model's vocabulary asks.
-            parse_special: Read the texts of control tokens as those tokens.
-        """
-        raw = text.encode("utf-8", "replace")
-        capacity = len(raw) + 16
-        for _ in range(2):
-            ids = (ctypes.c_int32 * capacity)()
-            n = lc.llama_tokenize(self._handle, raw, len(raw), ids, capacity, add_special, parse_special)
-            if n >= 0:
-                return list(ids[:n])
-            capacity = -n
-        raise DecodeError("llama.cpp could not tokenize the text")
-
-    def piece(self, token: int) -> bytes:
-        """The token's own bytes; a control token gives its text.
-
-        Raises:
-            IndexError: The vocabulary has no such token.
-        """
-        found = self._pieces.get(token)
-        if found is None:
-            if not 0 <= token < self.n_vocab:
-                raise IndexError(f"token {token} is outside the vocabulary of {self.n_vocab}")
-            n = _token_to_piece(self._handle, token, self._buffer, len(self._buffer), 0, True)
-            if n < 0:
-                self._buffer = ctypes.create_string_buffer(-n)
-                n = _token_to_piece(self._handle, token, self._buffer, -n, 0, True)
-            found = self._pieces[token] = self._buffer.raw[:n]
-        return found
-
-    def pieces(self) -> tuple[bytes, ...]:
-        """The bytes of every token, by id; some 0.3 s for 150,000 tokens."""
-        return tuple(self.piece(token) for token in range(self.n_vocab))
-
-    def is_control(self, token: int) -> bool:
-        """Whether the token steers the model and is not text for people."""
-        return bool(_token_attr(self._handle, token) & lc.LLAMA_TOKEN_ATTR_CONTROL)
-
-    def is_special(self, token: int) -> bool:
-        """Whether the token is a control token or one the model's makers added whole."""
-        return bool(_token_attr(self._handle, token) & (lc.LLAMA_TOKEN_ATTR_CONTROL | lc.LLAMA_TOKEN_ATTR_USER_DEFINED))
-
-    def find(self, text: str) -> int | None:
-        """The token whose text is exactly `text`, if there is one."""
-        ids = self.tokenize(text, parse_special=True)
-        if len(ids) == 1 and self.piece(ids[0]) == text.encode():
-            return ids[0]
-        # A sentence-piece vocabulary may put a space in front, so a token can exist that the tokenizer does not give.
-        wanted = text.encode()
-        return next((token for token in range(self.n_vocab) if self.piece(token) == wanted), None)
-
-    def detokenize(self, ids: Sequence[int]) -> bytes:
-        """Text for people: the pieces joined, control tokens left out."""
-        return b"".join(self.piece(token) for token in ids if not self.is_control(token))
-
-
 class NativeModel:
     """Loaded weights.
 
@@ -263,7 +178,11 @@ class NativeModel:
                 raise CancelledError(f"loading {path.name} was stopped")
             kind = ModelMemoryError if any("alloc" in line for line in self.load_log) else ModelLoadError
             raise kind(f"{path}: llama.cpp cannot load this model: {_reason(self.load_log)}")
-        self.vocab = Vocabulary(lc.llama_model_get_vocab(self.handle))
+
+    @property
+    def vocabulary(self) -> Any:
+        """llama.cpp's handle of the tokens, for `Vocabulary`; valid until the model is closed."""
+        return lc.llama_model_get_vocab(self.handle)
 
     def close(self) -> None:
         """Free the weights. The vocabulary must not be used any more."""
@@ -331,17 +250,34 @@ def _reason(lines: Sequence[str]) -> str:
 class NativeContext:
     """The KV cache and compute buffers of one sequence on a model.
 
+    Args:
+        model: Must outlive the context.
+        options: How it was loaded.
+        n_ctx: Tokens the cache is to hold.
+        n_threads: CPU threads.
+        n_places: Tokens the model has places for.
+        n_outputs: Most tokens of a batch whose logits are wanted; each takes n_vocab floats.
+
     Raises:
         ModelMemoryError: llama.cpp could not make it.
     """
 
-    def __init__(self, model: NativeModel, options: LoadOptions, *, n_ctx: int, n_threads: int, n_places: int) -> None:
+    def __init__(
+        self,
+        model: NativeModel,
+        options: LoadOptions,
+        *,
+        n_ctx: int,
+        n_threads: int,
+        n_places: int,
+        n_outputs: int = 1,
+    ) -> None:
         _sink.lines.clear()
         params = lc.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = min(options.n_batch, n_ctx)
-        # Logits are read after the last token of a batch alone; room for all would be n_batch x n_vocab floats.
-        params.n_outputs_max = 1
+        # A chat reads the logits after the last token of a batch alone; room for all would be n_batch x n_vocab floats.
+        params.n_outputs_max = n_outputs
         params.n_threads = params.n_threads_batch = n_threads
         params.flash_attn_type = _FLASH_ATTN[options.flash_attn]
         params.type_k, params.type_v = _KV_TYPES[options.type_k], _KV_TYPES[options.type_v]
@@ -353,7 +289,7 @@ class NativeContext:
                 f"llama.cpp cannot make a context of {n_ctx} tokens: {_reason(self.load_log)}; lower n_ctx"
             )
         self._memory = lc.llama_get_memory(self.handle)
-        self._n_vocab = model.vocab.n_vocab
+        self._n_vocab: int = lc.llama_vocab_n_tokens(model.vocabulary)
         # llama.cpp rounds n_ctx up, and ends the process where a table of positions has no row for a token.
         self.n_ctx: int = min(lc.llama_n_ctx(self.handle), n_places)
         self.n_batch: int = lc.llama_n_batch(self.handle)
@@ -361,6 +297,7 @@ class NativeContext:
         self._flag: CancelFlag | None = None
         self._logits_address = 0
         self._logits_view = np.empty(0, np.float32)
+        self._n_outputs = n_outputs
         n = self.n_batch
         self._token, self._pos = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self._n_seq, self._logits = np.ones(n, np.int32), np.zeros(n, np.int8)
@@ -394,7 +331,7 @@ class NativeContext:
         Args:
             ids: The tokens.
             position: Place of the first one in the sequence.
-            logits: Whether the last token's logits are wanted.
+            logits: Whether the last token's logits are wanted; those of all tokens where `n_outputs` is more than 1.
 
         Returns:
             False when it was stopped by the abort flag; the batch is then not in the cache.
@@ -405,7 +342,7 @@ class NativeContext:
         n = len(ids)
         self._token[:n] = ids
         self._pos[:n] = np.arange(position, position + n)
-        self._logits[:n] = 0
+        self._logits[: n - 1] = logits and self._n_outputs > 1
         self._logits[n - 1] = logits
         self._batch.n_tokens = n
         status = lc.llama_decode(self.handle, self._batch)
@@ -435,6 +372,15 @@ class NativeContext:
             buffer: Any = (ctypes.c_float * self._n_vocab).from_address(address)
             self._logits_address, self._logits_view = address, np.frombuffer(buffer, np.float32)
         return self._logits_view
+
+    def all_logits(self, n: int) -> NDArray[np.float32]:
+        """(n, n_vocab) float32 after each of the `n` tokens of the last batch; a view until the next decode."""
+        if self.on_gpu:
+            lc.llama_synchronize(self.handle)
+        address = lc.llama_get_logits(self.handle)
+        if not address or n > self._n_outputs:
+            raise DecodeError(f"llama.cpp has no logits of {n} tokens")
+        return np.ctypeslib.as_array(address, (n, self._n_vocab))
 
     def forget_from(self, position: int) -> bool:
         """Drop the cache from `position` on; False where the architecture cannot drop a part (recurrent models)."""

@@ -109,7 +109,11 @@ class TuiChatApp(App[int]):
         """Gives the chat screen."""
         commands = self._commands
         self._chat = ChatScreen(
-            self._session, history=self._history, complete=commands.complete, execute=commands.execute
+            self._session,
+            history=self._history,
+            complete=commands.complete,
+            execute=commands.execute,
+            take_report=commands.take_report,
         )
         return self._chat
 

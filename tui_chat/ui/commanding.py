@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.completion import complete
-from tui_chat.errors import ModelNotFoundError, UsageError
+from tui_chat.errors import EngineError, ModelNotFoundError, UsageError
+from tui_chat.ui.reporting import Reporting
 from tui_chat.ui.summary import model_line
 from tui_chat.ui.widgets.completion_menu import Offer, Suggestion
 from tui_chat.ui.widgets.turns import NoticeKind
 
 if TYPE_CHECKING:
+    from tui_chat.engine.engine import Engine
+    from tui_chat.lessons.report import Report
+    from tui_chat.lessons.scene import Scene
+    from tui_chat.lessons.watch import Watch
     from tui_chat.ui.app import TuiChatApp
     from tui_chat.ui.screens.chat import ChatScreen
     from tui_chat.ui.session import Session
+    from tui_chat.ui.widgets.report_card import ReportCard
 
 _LIMITS = {"max_tokens": "max_length"}
 
@@ -29,6 +35,7 @@ class AppCommands:
     def __init__(self, app: TuiChatApp) -> None:
         self._app = app
         self._registry = default_registry()
+        self._reporting = Reporting(app)
 
     def complete(self, line: str) -> Offer:
         """Gives what to offer for a line of the composer."""
@@ -49,6 +56,10 @@ class AppCommands:
             TuiChatError: The command does not hold, or what it ran into.
         """
         return self._registry.execute(line, self)
+
+    async def take_report(self, card: ReportCard, what: str) -> None:
+        """Copies or saves a report."""
+        await self._reporting.take(card, what)
 
     # CommandContext
 
@@ -132,6 +143,24 @@ class AppCommands:
 
     def notify(self, text: str) -> None:
         self._chat.say(text)
+
+    def report(self, title: str, lesson: Callable[[Engine, Watch], Report]) -> None:
+        if self._session.model is None:
+            raise EngineError("no model is loaded yet: the demonstrations need one")
+        self._reporting.start(title, lesson)
+
+    def scene(self) -> Scene:
+        from tui_chat.lessons.scene import Scene
+
+        session = self._session
+        inference = session.inference
+        # A demonstration draws with a seed of its own where none is fixed, the same each time.
+        return Scene(
+            messages=session.conversation.path,
+            params=inference.sampling_params(inference.seed or 0, lambda _: None),
+            limits=inference.limits(),
+            configured_template=session.settings.tokenizer.chat_template,
+        )
 
     def show(self, markdown: str) -> None:
         self._chat.call_next(self._chat.show_notice, markdown, NoticeKind.REPORT)

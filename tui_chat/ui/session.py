@@ -39,6 +39,7 @@ from tui_chat.ui.progress import Answer, Loading
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from tui_chat.engine.control import CancelFlag
     from tui_chat.engine.engine import Engine
     from tui_chat.engine.types import EngineEvent
     from tui_chat.models.resolve import ModelSpec
@@ -91,6 +92,8 @@ class Session:
         self.pieces: list[bytes] = []
         self.tokens_of = {key: list(tokens) for key, tokens in (tokens_of or {}).items()}
         """Tokens of the answers of this run, and of those that came with the conversation, by message."""
+        self.lessons: set[CancelFlag] = set()
+        """What stops the demonstrations under way."""
         self._check_tokenizer = check_tokenizer
         self._worker = worker
         self._build_request = build_request
@@ -222,9 +225,11 @@ class Session:
         return text
 
     def stop(self) -> bool:
-        """Stops the answer, load or download under way; False if there is nothing to stop."""
-        busy = self.answering or self.loading is not None
+        """Stops the answer, load, download or demonstrations under way; False if there is nothing to stop."""
+        busy = self.answering or self.loading is not None or bool(self.lessons)
         if busy:
+            for flag in self.lessons:
+                flag.set()
             self._downloads.cancel()
             self._worker.cancel()
         return busy

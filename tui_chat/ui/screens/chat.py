@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
 from textual import events, on
@@ -12,7 +12,6 @@ from textual.binding import BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message as TextualMessage
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from tui_chat.chat.conversation import Role
@@ -32,16 +31,17 @@ from tui_chat.ui.history import InputHistory
 from tui_chat.ui.news import DownloadEnded, DownloadFailed, PiecesRead, PromptNoted, StoringFailed, TokenizerNoted
 from tui_chat.ui.pacing import FRAME_INTERVAL_S, FramePacer
 from tui_chat.ui.screens.chat_keys import CHAT_BINDINGS
+from tui_chat.ui.screens.panes import PanedScreen
 from tui_chat.ui.screens.sizes import HEIGHTS, MIN_HEIGHT, MIN_WIDTH, SHORT_HEIGHT, WIDTHS, layout_classes
 from tui_chat.ui.session import Session
 from tui_chat.ui.summary import answer_footer, model_line, sampling_line, show_status, welcome
 from tui_chat.ui.widgets.completion_menu import Offer
 from tui_chat.ui.widgets.composer import Composer, MessageInput
 from tui_chat.ui.widgets.inspector import Inspector
-from tui_chat.ui.widgets.pane_tabs import PANES, PaneTabs
+from tui_chat.ui.widgets.pane_tabs import PaneTabs
+from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.sampling_panel import SamplingPanel
 from tui_chat.ui.widgets.status_bar import StatusBar
-from tui_chat.ui.widgets.token_strip import TokenStrip
 from tui_chat.ui.widgets.transcript import Transcript
 from tui_chat.ui.widgets.turns import AnswerTurn, NoticeKind
 
@@ -52,7 +52,7 @@ SETTING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "se
 """The settings that the sampling panel shows."""
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(PanedScreen):
     """Chat on the left, the newest token and the sliders beside it, or one of them at a time where there is no room.
 
     Args:
@@ -60,6 +60,7 @@ class ChatScreen(Screen[None]):
         history: What was sent before.
         complete: Completes a line that begins with a slash.
         execute: Carries out a command; False where the line is a message.
+        take_report: Copies or saves a report.
     """
 
     HORIZONTAL_BREAKPOINTS = WIDTHS
@@ -76,15 +77,16 @@ class ChatScreen(Screen[None]):
         history: InputHistory,
         complete: Callable[[str], Offer],
         execute: Callable[[str], bool],
+        take_report: Callable[[ReportCard, str], Awaitable[None]],
     ) -> None:
         super().__init__(classes="-pane-chat")
         self._session = session
         self._history = history
         self._complete = complete
         self._execute = execute
+        self._take_report = take_report
         self._turn: AnswerTurn | None = None
         self._n_inspected = 0
-        self._pane = "chat"
         self._pacer = FramePacer()
         self._answer_next = False
         self._status_at = 0.0
@@ -138,7 +140,17 @@ class ChatScreen(Screen[None]):
         """Shows a card in the transcript, on whatever pane one is."""
         await self.query_one(Transcript).add_notice(text, kind, title=title)
         if self._pane != "chat" and self.has_class("-narrow"):
-            self._show_pane("chat", focus=True)
+            self.show_pane("chat", focus=True)
+
+    async def show_card(self, card: ReportCard) -> None:
+        """Shows a report's card in the transcript, on whatever pane one is."""
+        await self.query_one(Transcript).add_card(card)
+        if self._pane != "chat" and self.has_class("-narrow"):
+            self.show_pane("chat", focus=True)
+
+    def follow_card(self, card: ReportCard) -> None:
+        """Scrolls to a card that has just been filled."""
+        self.query_one(Transcript).follow(card)
 
     def say(self, text: str) -> None:
         """Says something in the line under the composer, for a few seconds."""
@@ -226,10 +238,15 @@ class ChatScreen(Screen[None]):
             event.panel.set_value(event.name, _number(self._session.value(event.name)))
         self._say()
 
+    @on(ReportCard.Wanted)
+    async def _report_wanted(self, event: ReportCard.Wanted) -> None:
+        event.stop()
+        await self._take_report(event.card, event.what)
+
     @on(PaneTabs.Chosen)
     def _tab_chosen(self, event: PaneTabs.Chosen) -> None:
         event.stop()
-        self._show_pane(event.pane, focus=True)
+        self.show_pane(event.pane, focus=True)
 
     # Events of other threads
 
@@ -359,39 +376,7 @@ class ChatScreen(Screen[None]):
         else:
             transcript.scroll_page_down(animate=False)
 
-    def action_pane(self, pane: str) -> None:
-        self._show_pane(pane, focus=True)
-
-    def action_next_pane(self, step: int) -> None:
-        names = [name for name, _, _ in PANES]
-        self._show_pane(names[(names.index(self._focused_pane()) + step) % len(names)], focus=True)
-
     # Inside
-
-    def _focused_pane(self) -> str:
-        focused = self.focused
-        if focused is None:
-            return self._pane
-        if any(isinstance(node, Inspector) for node in focused.ancestors_with_self):
-            return "inspector"
-        if any(isinstance(node, SamplingPanel) for node in focused.ancestors_with_self):
-            return "sampling"
-        return "chat"
-
-    def _show_pane(self, pane: str, *, focus: bool) -> None:
-        self._pane = pane
-        self.update_classes({f"-pane-{name}": name == pane for name, _, _ in PANES}, animate=False)
-        self.query_one(PaneTabs).active = pane
-        if focus:
-            self.call_after_refresh(self._focus_pane, pane)
-
-    def _focus_pane(self, pane: str) -> None:
-        if pane == "chat":
-            self.query_one(Composer).focus_input()
-        elif pane == "inspector":
-            self.query_one(TokenStrip).focus()
-        else:
-            self.query_one(SamplingPanel).focus_first()
 
     def _inspect_last(self) -> None:
         message = self._session.conversation.last(Role.ASSISTANT)

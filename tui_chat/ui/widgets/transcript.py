@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_chat.ui.settled import Settled
+from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.turns import AnswerTurn, Notice, NoticeKind, UserTurn
 
 
@@ -52,22 +53,33 @@ class Transcript(Settled, VerticalScroll, can_focus=False):
         self.call_after_refresh(self._show_from_top, notice)
         return notice
 
+    async def add_card(self, card: ReportCard) -> None:
+        """Appends a report's card and scrolls to it."""
+        await self._add(card)
+        self.follow(card)
+
+    def follow(self, card: ReportCard) -> None:
+        """Scrolls to a card whose height has changed: to its beginning, where all of it does not fit."""
+        self.call_after_refresh(self._show_from_top, card)
+
     async def clear(self) -> None:
         """Empties the transcript."""
         await self.remove_children()
         await self.mount(Static(self._welcome, classes="welcome"))
         self.anchor()
 
-    def _show_from_top(self, notice: Notice) -> None:
+    def _show_from_top(self, notice: Notice | ReportCard) -> None:
+        if not notice.is_mounted:
+            return
         if notice.outer_size.height > self.size.height:
             self.release_anchor()
             self.scroll_to_widget(notice, animate=False, top=True)
         else:
             self.anchor()
 
-    async def _add(self, widget: UserTurn | AnswerTurn | Notice, *, follow: bool = False) -> None:
+    async def _add(self, widget: UserTurn | AnswerTurn | Notice | ReportCard, *, follow: bool = False) -> None:
         with self.app.batch_update():
-            if not isinstance(widget, Notice):
+            if not isinstance(widget, Notice | ReportCard):
                 await self.query(".welcome").remove()
             await self.mount(widget)
         if follow:

@@ -1,0 +1,49 @@
+"""What a demonstration is about: messages, how they become a prompt, and how the next token would be chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from tui_chat.chat.conversation import Conversation, Message, Role
+from tui_chat.chat.prompt import Prompt, build_prompt
+from tui_chat.chat.template import ChatTemplate, choose_template
+from tui_chat.engine.engine import Engine
+from tui_chat.engine.types import Limits, SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A conversation as it stands, in the app or made for a command, and the settings it would be answered with."""
+
+    messages: Sequence[Message] = ()
+    params: SamplingParams = field(default_factory=SamplingParams)
+    limits: Limits = field(default_factory=Limits)
+    configured_template: str | None = None
+    """Chat template of the settings; None takes the model's own."""
+    enable_thinking: bool | None = None
+    """For templates that can switch reasoning; None leaves it to the template."""
+
+    def asking(self, text: str, system: str | None = None) -> Scene:
+        """The same settings, with nothing said before but `system`, and `text` to answer."""
+        conversation = Conversation()
+        if system:
+            conversation.set_system(system)
+        conversation.append(Role.USER, text)
+        return replace(self, messages=conversation.path)
+
+    def template(self, engine: Engine) -> ChatTemplate:
+        """The template the messages go through.
+
+        Raises:
+            TemplateError: It does not parse.
+        """
+        return choose_template(self.configured_template, engine.info.chat_template, engine.info.name)
+
+    def prompt(self, engine: Engine) -> Prompt:
+        """What the model would be given now.
+
+        Raises:
+            TemplateError: The template refuses the messages or fails.
+        """
+        return build_prompt(self.messages, engine.vocab, self.template(engine), enable_thinking=self.enable_thinking)

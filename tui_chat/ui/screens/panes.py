@@ -1,0 +1,50 @@
+"""A screen of three panes: side by side where there is room, one at a time where there is none."""
+
+from __future__ import annotations
+
+from textual.screen import Screen
+
+from tui_chat.ui.widgets.composer import Composer
+from tui_chat.ui.widgets.inspector import Inspector
+from tui_chat.ui.widgets.pane_tabs import PANES, PaneTabs
+from tui_chat.ui.widgets.sampling_panel import SamplingPanel
+from tui_chat.ui.widgets.token_strip import TokenStrip
+
+
+class PanedScreen(Screen[None]):
+    """Which pane is on show, and which has the focus."""
+
+    _pane = "chat"
+
+    def action_pane(self, pane: str) -> None:
+        self.show_pane(pane, focus=True)
+
+    def action_next_pane(self, step: int) -> None:
+        names = [name for name, _, _ in PANES]
+        self.show_pane(names[(names.index(self._focused_pane()) + step) % len(names)], focus=True)
+
+    def _focused_pane(self) -> str:
+        focused = self.focused
+        if focused is None:
+            return self._pane
+        if any(isinstance(node, Inspector) for node in focused.ancestors_with_self):
+            return "inspector"
+        if any(isinstance(node, SamplingPanel) for node in focused.ancestors_with_self):
+            return "sampling"
+        return "chat"
+
+    def show_pane(self, pane: str, *, focus: bool) -> None:
+        """Shows a pane where there is room for one only, and gives it the focus."""
+        self._pane = pane
+        self.update_classes({f"-pane-{name}": name == pane for name, _, _ in PANES}, animate=False)
+        self.query_one(PaneTabs).active = pane
+        if focus:
+            self.call_after_refresh(self._focus_pane, pane)
+
+    def _focus_pane(self, pane: str) -> None:
+        if pane == "chat":
+            self.query_one(Composer).focus_input()
+        elif pane == "inspector":
+            self.query_one(TokenStrip).focus()
+        else:
+            self.query_one(SamplingPanel).focus_first()

@@ -1,0 +1,168 @@
+"""A demonstration's report in the transcript: a card that is no message, can be folded, copied and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tui_chat.display.text import one_line
+from tui_chat.language import _
+from tui_chat.lessons.drawing import draw, text_of
+from tui_chat.lessons.report import Block, Line, Report, Tone, Words
+from tui_chat.ui.settled import Settled
+
+_STYLES: dict[Tone, str] = {
+    Tone.PLAIN: "",
+    Tone.STRONG: "bold",
+    Tone.DIM: "$muted",
+    Tone.ACCENT: "$accent",
+    Tone.GOOD: "$success",
+    Tone.WARN: "$warning",
+    Tone.BAD: "$error bold",
+    Tone.CONTROL: "$code italic",
+    Tone.EVEN: "",
+    Tone.ODD: "$foreground on $panel",
+    Tone.HEAT_0: "",
+    Tone.HEAT_1: "$success",
+    Tone.HEAT_2: "$warning",
+    Tone.HEAT_3: "$error",
+    Tone.HEAT_4: "$error bold reverse",
+}
+
+COPY_WIDTH = 100
+"""Cells of a line of what is copied."""
+
+
+class ReportBody(Settled, Widget):
+    """Blocks, drawn for the width there is."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        super().__init__(classes="report-body")
+        self._blocks = blocks
+        self._drawn: tuple[int, list[Line]] = (0, [])
+
+    def show(self, blocks: Sequence[Block]) -> None:
+        """Shows other blocks."""
+        self._blocks = blocks
+        self._drawn = (0, [])
+        self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return max(1, len(self._lines(width)))
+
+    def render(self) -> Content:
+        lines = self._lines(self.content_size.width)
+        return Content("\n").join(
+            [Content.assemble(*((span.text, _STYLES[span.tone]) for span in line)) for line in lines]
+        )
+
+    def _lines(self, width: int) -> list[Line]:
+        if self._drawn[0] != width:
+            self._drawn = (width, draw(self._blocks, width))
+        return self._drawn[1]
+
+
+class ReportCard(Settled, Vertical, can_focus=True):
+    """What a demonstration gives, from "under way" to the whole report.
+
+    Args:
+        title: Of the card, the command that made it.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("enter,space", "fold", "fold"),
+        ("c", "copy", "copy"),
+        ("s", "save", "save"),
+    ]
+
+    folded: reactive[bool] = reactive(False)
+
+    class Wanted(Message):
+        """Somebody wants the report elsewhere."""
+
+        def __init__(self, card: ReportCard, what: str) -> None:
+            super().__init__()
+            self.card = card
+            self.what = what
+            """`copy` or `save`."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(classes="notice -report report-card")
+        self._title = title
+        self._status = _("under way …")
+        self.report: Report | None = None
+        """What there is so far; None while there is nothing."""
+
+    def compose(self) -> ComposeResult:
+        yield ReportBody((Words(self._status, Tone.DIM),))
+        yield Static(classes="report-foot", markup=False)
+
+    def on_mount(self) -> None:
+        self._head()
+
+    @property
+    def text(self) -> str:
+        """The report as plain text."""
+        return "" if self.report is None else "\n".join(text_of(line) for line in draw(self.report.blocks, COPY_WIDTH))
+
+    def say(self, status: str) -> None:
+        """Says how far it is."""
+        self._status = status
+        if self.report is None:
+            self._body.show((Words(status, Tone.DIM),))
+        else:
+            self._foot(status)
+
+    def show(self, report: Report, *, done: bool) -> None:
+        """Shows a report; more will come unless it is done."""
+        self.report = report
+        self._body.show(report.blocks)
+        self._foot(_("enter folds · c copies · s saves") if done else self._status)
+
+    def fail(self, reason: str) -> None:
+        """Says why there is no report, or no more of it."""
+        self.set_class(True, "-problem")
+        if self.report is None:
+            self._body.show((Words(reason),))
+        else:
+            self._foot(reason)
+
+    def watch_folded(self, folded: bool) -> None:
+        self.set_class(folded, "-folded")
+        if self.is_mounted:
+            self._head()
+
+    def on_click(self, event: events.Click) -> None:
+        if event.chain == 2 or event.y == 0:
+            event.stop()
+            self.action_fold()
+
+    def action_fold(self) -> None:
+        self.folded = not self.folded
+
+    def action_copy(self) -> None:
+        self.post_message(self.Wanted(self, "copy"))
+
+    def action_save(self) -> None:
+        self.post_message(self.Wanted(self, "save"))
+
+    @property
+    def _body(self) -> ReportBody:
+        return self.query_one(ReportBody)
+
+    def _head(self) -> None:
+        self.border_title = Content(f"{'▸' if self.folded else '▾'} {one_line(self._title)}")
+
+    def _foot(self, text: str) -> None:
+        self.query_one(".report-foot", Static).update(Content(one_line(text)))
