@@ -10,9 +10,14 @@ SETUP := $(PYTHON) .ci/setup_venv.py
 
 .DEFAULT_GOAL := help
 .PHONY: help chat setup setup-dev test check lint format types unit picture pocket pocket-eval clean python
+.PHONY: tokens logits haiku llm-inference
 
 help:
 	@echo "make chat     set everything up and start the chat      ARGS=\"--model model.gguf\""
+	@echo "make tokens   what a text is to the model               ARGS='\"any text\"'"
+	@echo "make logits   what the model would say next, how surely ARGS='\"The sky is\" -n 10'"
+	@echo "make haiku    one prompt at four temperatures           ARGS=rain"
+	@echo "make llm-inference  the whole pipeline, stage by stage  ARGS='\"What is a token?\"'"
 	@echo "make test     lint, format, types and all tests         EXTRAS=dev leaves PyTorch out"
 	@echo "make unit     the tests alone                           ARGS=\"tests/engine -k rewind\""
 	@echo "make lint     ruff's rules and its format, checked"
@@ -28,6 +33,12 @@ help:
 
 chat: setup
 	@$(BIN)/tui-chat $(ARGS)
+
+tokens logits haiku: setup
+	@$(BIN)/tui-chat $@ $(ARGS)
+
+llm-inference: setup
+	@$(BIN)/tui-chat explain $(ARGS)
 
 setup: python
 	@$(SETUP)

@@ -39,7 +39,7 @@ CASES = {
     "inference:\n  max_tokens: 1": "2: inference.max_tokens is not a setting: did you mean inference.max_length?",
     "inference:\n  top-k: 1": "2: inference.top-k is not a setting: did you mean inference.top_k?",
     "llm:\n  temperature: 1": "2: llm.temperature is not a setting: did you mean inference.temperature?",
-    "ui:\n  zzz: 1": "2: ui.zzz is not a setting: the section ui has theme and keys",
+    "ui:\n  zzz: 1": "2: ui.zzz is not a setting: the section ui has theme, educational, language and keys",
     "llm:\n  flash_attn: maybe": "2: llm.flash_attn must be auto, on or off, not the text 'maybe'",
     "llm:\n  use_mmap: yes": "2: llm.use_mmap must be true or false, not the text 'yes'",
     "llm:\n  n_ctx: -1": "2: llm.n_ctx must be at least 0, not -1",

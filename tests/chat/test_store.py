@@ -22,7 +22,7 @@ from tui_chat.chat.conversation import Conversation, Message, Role
 from tui_chat.chat.schema import MIGRATIONS
 from tui_chat.chat.store import Store
 from tui_chat.chat.trace_codec import MAX_BYTES, pack_trace, unpack_trace
-from tui_chat.engine.types import DEFAULT_ORDER, Candidate, FinishReason, StageTrace, TokenTrace
+from tui_chat.engine.types import DEFAULT_ORDER, Candidate, FinishReason, StageTrace, Timings, TokenTrace, Usage
 from tui_chat.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,15 @@ def test_a_conversation_comes_back_as_it_was(store: Store) -> None:
     conversation.set_system("be brief")
     answer = conversation.begin_answer(model="pocket", settings={"temperature": 0.7, "seed": 2**64 - 1})
     conversation.update(
-        replace(answer, text="ä\0€😀", ids=(0, 1, 2**31 - 1), finished=True, finish_reason=FinishReason.EOS)
+        replace(
+            answer,
+            text="ä\0€😀",
+            ids=(0, 1, 2**31 - 1),
+            finished=True,
+            finish_reason=FinishReason.EOS,
+            usage=Usage(40, 30, 3),
+            timings=Timings(prefill_s=0.1, ttft_s=1 / 3, decode_s=1e-9, tokens_per_s=0.0),
+        )
     )
     conversation.edit(conversation.path[1].id, "other")
     conversation.select(answer.id)
@@ -343,6 +351,32 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     assert "permissions" in failure(tmp_path / "folder.db")
     (tmp_path / "file").touch()
     assert "cannot be made" in failure(tmp_path / "file" / "chat.db")
+
+
+def test_an_older_format_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    conversation = talk("q1", "a1")
+    with Store(path) as store:
+        store.write(conversation, *conversation)
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("ALTER TABLE message DROP COLUMN measured")
+        raw.execute("PRAGMA user_version = 1")
+        raw.commit()
+    with Store(path) as store:
+        assert store.load(conversation.id).path == conversation.path
+
+
+def test_the_newest_is_one_to_which_something_was_said(store: Store) -> None:
+    assert store.newest() is None
+    silent = Conversation()
+    silent.set_system("be brief")
+    store.write(silent, *silent)
+    assert store.newest() is None
+    said = talk("q1")
+    store.write(said, *said)
+    store.write(silent)
+    newest = store.newest()
+    assert newest is not None and newest.id == said.id
 
 
 def test_newer_format(store: Store) -> None:

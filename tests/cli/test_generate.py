@@ -17,7 +17,12 @@ import pytest
 
 from tui_chat.cli.generate import _Answer
 from tui_chat.cli.program import run
+from tui_chat.display.figures import percent
+from tui_chat.display.text import piece_label
 from tui_chat.engine.types import TokensGenerated
+
+END = 260
+"""The token that ends an answer in the vocabulary of bytes."""
 
 LETTER_H = ord("h")
 """Its token in the vocabulary of bytes."""
@@ -77,6 +82,28 @@ def test_text_goes_to_stdout_and_the_table_only_when_asked(cli: Cli) -> None:
     rows = out.splitlines()
     assert len([row for row in rows if row.strip() and row.split()[0].isdigit()]) == 4
     assert "entropy" in out
+
+
+def test_tokens_are_shown_as_they_come_and_the_answer_behind_them(cli: Cli) -> None:
+    arguments = ("x", "--max-tokens", "4", "--ignore-eos", "--seed", "1")
+    expected = document(cli, *arguments)
+    status, out, err = cli(*arguments, "--show-tokens")
+    assert (status, err) == (0, "")
+    head, *rows, blank, answer = out.removesuffix("\n").split("\n", 6)
+    assert head.split() == ["#", "id", "p", "token"]
+    assert [int(row.split()[0]) for row in rows] == [1, 2, 3, 4]
+    assert [int(row.split()[1]) for row in rows] == expected["ids"]
+    for row, token in zip(rows, expected["tokens"], strict=True):
+        assert row.split()[2] == percent(token["p"])
+        assert row.endswith("  " + piece_label(bytes.fromhex(token["bytes"])))
+    assert (blank, answer.rstrip("\n")) == ("", expected["text"].rstrip("\n"))
+    assert document(cli, *arguments, "--show-tokens")["ids"] == expected["ids"]
+
+
+def test_the_token_that_ends_an_answer_is_shown_too(cli: Cli) -> None:
+    status, out, _ = cli("x", "--logit-bias", f"{END}+900", "--show-tokens")
+    (row,) = out.rstrip("\n").split("\n")[1:]
+    assert (status, row.split()[:2], row.split()[-1]) == (0, ["1", str(END)], "<|im_end|>")
 
 
 def test_stop_strings_end_the_text_before_them(cli: Cli) -> None:

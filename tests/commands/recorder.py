@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tui_chat.chat.conversation import Conversation
+from tui_chat.config import InferenceSettings
 from tui_chat.engine.engine import Engine
-from tui_chat.engine.types import SamplingParams
+from tui_chat.engine.types import SAMPLING_FIELDS, SamplingParams
+from tui_chat.lessons.answers import AnswerFigures
+from tui_chat.lessons.inspected import Inspected
 from tui_chat.lessons.report import Report
 from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.watch import Watch
@@ -15,11 +19,12 @@ from tui_chat.lessons.watch import Watch
 
 @dataclass
 class Recorder:
-    sampling: dict[str, int | float | None] = field(default_factory=lambda: {"seed": None})
+    sampling: dict[str, Any] = field(default_factory=lambda: {"seed": None})
     limits: dict[str, object] = field(default_factory=lambda: {"max_tokens": 512, "stop": ()})
     system_text: str | None = None
     theme_name: str = "dark"
     answering: bool = False
+    begins_with: str = ""
     calls: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -27,6 +32,9 @@ class Recorder:
     """What demonstrations run on, at once; without one they are only noted in `calls`."""
     conversation: Conversation = field(default_factory=Conversation, compare=False)
     reports: list[Report] = field(default_factory=list)
+    looked_at: Inspected = field(default_factory=Inspected, compare=False)
+    answered: Sequence[AnswerFigures] = (AnswerFigures(model="pocket", generated=3),)
+    educates: bool = False
 
     def get_sampling(self, name: str) -> int | float | None:
         return self.sampling[name] if name in self.sampling else self.default_sampling(name)
@@ -38,11 +46,21 @@ class Recorder:
     def set_sampling(self, name: str, value: int | float | None) -> None:
         self.sampling[name] = value
 
-    def get_limit(self, name: str) -> object:
-        return self.limits[name]
+    def get_setting(self, name: str) -> object:
+        values = {**self.limits, **self.sampling}
+        return values[name] if name in values else self.default_setting(name)
 
-    def set_limit(self, name: str, value: object) -> None:
-        self.limits[name] = value
+    def default_setting(self, name: str) -> object:
+        return getattr(InferenceSettings(), "max_length" if name == "max_tokens" else name)
+
+    def set_setting(self, name: str, value: object) -> None:
+        (self.sampling if name in SAMPLING_FIELDS else self.limits)[name] = value
+
+    def prefill(self) -> str:
+        return self.begins_with
+
+    def set_prefill(self, text: str) -> None:
+        self.begins_with = text
 
     def system(self) -> str | None:
         return self.system_text
@@ -97,8 +115,34 @@ class Recorder:
         if self.engine is not None:
             self.reports.append(lesson(self.engine, Watch()))
 
+    def show_report(self, title: str, report: Report) -> None:
+        self.calls.append(f"report {title}")
+        self.reports.append(report)
+
+    def answers(self) -> Sequence[AnswerFigures]:
+        return self.answered
+
+    def educational(self) -> bool:
+        return self.educates
+
+    def set_educational(self, on: bool) -> None:
+        self.educates = on
+
     def scene(self) -> Scene:
-        return Scene(messages=self.conversation.path)
+        values = {
+            "max_length" if name == "max_tokens" else name: v for name, v in {**self.limits, **self.sampling}.items()
+        }
+        inference = InferenceSettings().model_copy(update=values)
+        return Scene(
+            messages=self.conversation.path,
+            params=inference.sampling_params(inference.seed or 0, self.engine.vocab.find if self.engine else None),
+            limits=inference.limits(),
+            enable_thinking=inference.enable_thinking,
+            prefill=self.begins_with,
+        )
+
+    def inspected(self) -> Inspected:
+        return self.looked_at
 
     def show(self, markdown: str) -> None:
         self.shown.append(markdown)

@@ -78,7 +78,7 @@ def test_commands_are_ranked() -> None:
     assert labels("/t")[0] in ("/temp", "/top-k", "/top-p", "/theme", "/tokens")
     assert labels("/tk")[0] == "/top-k"
     assert labels("/pen")[0] in ("/repeat-penalty", "/repeat-penalty (penalty)")
-    assert labels("/exit") == ["/quit (exit)"]
+    assert labels("/exit")[0] == "/quit (exit)"
     assert labels("/zzz") == []
 
 

@@ -250,7 +250,9 @@ class NoDownloads:
         self.cancelled += 1
 
 
-def plain_request(engine: object, messages: object, params: SamplingParams, inference: object) -> GenerationRequest:
+def plain_request(
+    engine: object, messages: object, params: SamplingParams, inference: object, prefill: str
+) -> GenerationRequest:
     return GenerationRequest(prompt_ids=(0,), params=params)
 
 

@@ -305,7 +305,7 @@ async def test_completion_of_a_command() -> None:
     app = make_app()
     async with app.run_test(size=WIDE) as pilot:
         await ready(pilot)
-        await pilot.press("slash", "t", "h")
+        await pilot.press("slash", "t", "h", "e")
         await settle(pilot, lambda: "▸ /theme" in shown(app), "the menu")
         await pilot.press("tab")
         assert app.chat.query_one(Composer).text == "/theme "

@@ -19,7 +19,7 @@ from tui_chat.models.hub import DownloadProgress
 from tui_chat.models.resolve import ModelSpec
 from tui_chat.ui.archive import StoreArchive
 from tui_chat.ui.news import DownloadAdvanced, DownloadEnded, DownloadFailed, News, PiecesRead, StoringFailed
-from tui_chat.ui.ports import Archive
+from tui_chat.ui.ports import Archive, BuildRequest
 from tui_chat.ui.session import Session
 from tui_chat.ui.summary import answer_footer, model_line, sampling_line
 
@@ -33,6 +33,7 @@ class Bench:
         archive: Archive | None = None,
         inference: InferenceSettings | None = None,
         conversation: Conversation | None = None,
+        build_request: BuildRequest = plain_request,
     ) -> None:
         self.worker = ScriptedWorker()
         self.downloads = NoDownloads()
@@ -42,7 +43,7 @@ class Bench:
         self.session = Session(
             settings,
             self.worker,
-            build_request=plain_request,
+            build_request=build_request,
             archive=archive or self.kept,
             downloads=self.downloads,
             report=self.take,
@@ -100,8 +101,10 @@ def test_a_turn(bench: Bench) -> None:
     assert len(answer.ids) == 2
     assert answer.settings["temperature"] == 0.7
     assert answer.settings["seed"] == (session.answer.seed if session.answer else None)
+    assert answer.usage is not None and answer.usage.generated == 12
+    assert answer.timings is not None
     assert bench.kept.saved[-1] == answer
-    assert "2 tokens" in answer_footer(session, answer)
+    assert "2 tokens · 212 tok/s" in answer_footer(session, answer)
 
 
 def test_a_fixed_seed_is_used_and_a_free_one_differs() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from tui_chat.engine.types import FinishReason
+from tui_chat.engine.types import FinishReason, Timings, Usage
 
 
 class Role(StrEnum):
@@ -51,6 +51,10 @@ class Message:
     finished: bool = True
     """False while it streams, and for ever if the program was ended in the middle."""
     finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    """Token counts of the answer, once it has ended; None where they are not known."""
+    timings: Timings | None = None
+    """How long the answer took, once it has ended; None where that is not known."""
 
 
 class Conversation:

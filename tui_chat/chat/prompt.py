@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tui_chat.chat.conversation import Message, Role
-from tui_chat.chat.splice import Piece, PromptVocabulary, encode, is_risky, locate, neutralize, own_ids
+from tui_chat.chat.splice import Piece, PromptVocabulary, encode, encode_text, is_risky, locate, neutralize, own_ids
 from tui_chat.chat.template import ChatTemplate
 from tui_chat.errors import PromptTooLongError, TemplateError
 
@@ -17,9 +17,15 @@ class Prompt:
     """A prompt, ready for the engine."""
 
     text: str
-    """The template as rendered."""
+    """The template as rendered, and behind it the text the answer is to begin with."""
     ids: tuple[int, ...]
     """The tokens; BOS is among them where the model wants it."""
+    messages: tuple[Message, ...] = ()
+    """What was rendered: answers that came to nothing left out, names of control tokens taken apart."""
+    prefill: str = ""
+    """The text the answer is to begin with."""
+    n_prefilled: int = 0
+    """How many of the last of `ids` belong to the answer already."""
     dropped: int = 0
     """Messages at the beginning of the conversation that were left out because they do not fit."""
     reused_answers: int = 0
@@ -35,6 +41,7 @@ def build_prompt(
     *,
     add_generation_prompt: bool = True,
     enable_thinking: bool | None = None,
+    prefill: str = "",
 ) -> Prompt:
     """Render the messages and turn the text into ids.
 
@@ -45,11 +52,12 @@ def build_prompt(
         template: What to render with.
         add_generation_prompt: End with the opening of the assistant's turn.
         enable_thinking: For templates that can switch reasoning; None leaves it to the template.
+        prefill: Text the answer is to begin with; names of control tokens in it are only text.
 
     Raises:
         TemplateError: The template refuses the messages or fails.
     """
-    return _Builder(vocab, template, add_generation_prompt, enable_thinking).build(_said(messages, template))
+    return PromptBuilder(vocab, template, add_generation_prompt, enable_thinking, prefill).build(messages)
 
 
 def fit_prompt(
@@ -61,6 +69,7 @@ def fit_prompt(
     reserve: int,
     at_least: int = 0,
     enable_thinking: bool | None = None,
+    prefill: str = "",
 ) -> Prompt:
     """The prompt of as much of the conversation as leaves room for the answer.
 
@@ -76,13 +85,14 @@ def fit_prompt(
         reserve: Tokens to keep free for the answer; at most half the context is.
         at_least: `dropped` of the turn before, to leave out the same messages again if any must be.
         enable_thinking: As for `build_prompt`.
+        prefill: As for `build_prompt`.
 
     Raises:
         PromptTooLongError: The last message alone does not fit.
         TemplateError: The template refuses the messages or fails.
     """
     messages = _said(messages, template)
-    builder = _Builder(vocab, template, True, enable_thinking)
+    builder = PromptBuilder(vocab, template, True, enable_thinking, prefill)
     room = n_ctx - min(max(reserve, 1), n_ctx // 2)
     cuts = _cuts(messages)
     first = 0
@@ -139,20 +149,28 @@ def _tail(messages: Sequence[Message], dropped: int) -> list[Message]:
     return system + rest[dropped:]
 
 
-class _Builder:
-    """Renders and encodes with one vocabulary and one template."""
+@dataclass(frozen=True, slots=True)
+class PromptBuilder:
+    """Renders conversations with one template and turns them into ids of one vocabulary."""
 
-    def __init__(
-        self, vocab: PromptVocabulary, template: ChatTemplate, add_generation_prompt: bool, enable_thinking: bool | None
-    ) -> None:
-        self.vocab = vocab
-        self.template = template
-        self.add_generation_prompt = add_generation_prompt
-        self.enable_thinking = enable_thinking
-        self.bos_token = self._name(vocab.bos_id)
-        self.eos_token = self._name(vocab.eos_id)
+    vocab: PromptVocabulary
+    """Of the loaded model."""
+    template: ChatTemplate
+    """What to render with."""
+    add_generation_prompt: bool = True
+    """End with the opening of the assistant's turn."""
+    enable_thinking: bool | None = None
+    """For templates that can switch reasoning; None leaves it to the template."""
+    prefill: str = ""
+    """Text the answer is to begin with; names of control tokens in it are only text."""
+    bos_token: str | None = None
+    """What the template is told of the token a prompt begins with; None takes the vocabulary's."""
+    eos_token: str | None = None
+    """What the template is told of the token an answer ends with; None takes the vocabulary's."""
 
     def build(self, messages: Sequence[Message]) -> Prompt:
+        """As `build_prompt`."""
+        messages = _said(messages, self.template)
         notes: list[str] = []
         if self.template.origin.kind == "fallback":
             notes.append("the model has no chat template: ChatML is used")
@@ -167,7 +185,7 @@ class _Builder:
                 places[index] = Piece(message.text, literal=True)
 
         def render(marked: Sequence[str]) -> str:
-            return self._render([replace(m, text=content) for m, content in zip(messages, marked, strict=True)])
+            return self._with_contents(messages, marked)
 
         pieces, found = locate(contents, places, render, text, self.vocab)
         lost = [index for index, place in places.items() if place.literal and index not in found]
@@ -178,8 +196,45 @@ class _Builder:
                 del places[index]
             text = render(contents)
             pieces, found = locate(contents, places, render, text, self.vocab)
-        reused = sum(piece.ids is not None for piece in pieces)
-        return Prompt(text=text, ids=tuple(encode(pieces, self.vocab)), reused_answers=reused, notes=tuple(notes))
+        encoded = encode(pieces, self.vocab)
+        begun = encode_text(Piece(self.prefill, literal=True), self.vocab, first=not encoded)
+        return Prompt(
+            text=text + self.prefill,
+            ids=(*encoded, *begun),
+            messages=tuple(replace(m, text=content) for m, content in zip(messages, contents, strict=True)),
+            prefill=self.prefill,
+            n_prefilled=len(begun),
+            reused_answers=sum(piece.ids is not None for piece in pieces),
+            notes=tuple(notes),
+        )
+
+    def places(self, prompt: Prompt) -> tuple[tuple[int, int] | None, ...]:
+        """Where the text of each of `prompt.messages` stands in `prompt.text`: (start, end) in characters.
+
+        None where the template alters the text or leaves it out.
+        """
+        rendered = prompt.text.removesuffix(prompt.prefill)
+        contents = [message.text for message in prompt.messages]
+
+        def place(index: int) -> tuple[int, int] | None:
+            pieces, _ = locate(
+                contents,
+                {index: Piece(contents[index], literal=True)},
+                lambda marked: self._with_contents(prompt.messages, marked),
+                rendered,
+                self.vocab,
+            )
+            start = 0
+            for piece in pieces:
+                if piece.literal:
+                    return start, start + len(piece.text)
+                start += len(piece.text)
+            return None
+
+        return tuple(place(index) for index in range(len(contents)))
+
+    def _with_contents(self, messages: Sequence[Message], contents: Sequence[str]) -> str:
+        return self._render([replace(m, text=content) for m, content in zip(messages, contents, strict=True)])
 
     def _render_or_fold(self, messages: list[Message], notes: list[str]) -> tuple[list[Message], str]:
         """Render; where the template takes no system message, put its text before the first user message."""
@@ -207,8 +262,8 @@ class _Builder:
     def _render(self, messages: Sequence[Message]) -> str:
         return self.template.render(
             [{"role": message.role.value, "content": message.text} for message in messages],
-            bos_token=self.bos_token,
-            eos_token=self.eos_token,
+            bos_token=self._name(self.vocab.bos_id) if self.bos_token is None else self.bos_token,
+            eos_token=self._name(self.vocab.eos_id) if self.eos_token is None else self.eos_token,
             add_generation_prompt=self.add_generation_prompt,
             enable_thinking=self.enable_thinking,
         )

@@ -56,5 +56,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         END
         """,
     ),
+    ("ALTER TABLE message ADD COLUMN measured TEXT",),
 )
 """The statements that lead to version 1, to version 2, ...; the version is kept in `PRAGMA user_version`."""

@@ -131,13 +131,14 @@ def encode(pieces: Sequence[Piece], vocab: PromptVocabulary) -> list[int]:
         if piece.ids is not None:
             ids.extend(piece.ids)
         elif piece.text:
-            ids.extend(_encode_text(piece, vocab, first=not ids))
+            ids.extend(encode_text(piece, vocab, first=not ids))
     if vocab.add_bos and vocab.bos_id is not None and ids[:1] != [vocab.bos_id]:
         ids.insert(0, vocab.bos_id)
     return ids
 
 
-def _encode_text(piece: Piece, vocab: PromptVocabulary, *, first: bool) -> list[int]:
+def encode_text(piece: Piece, vocab: PromptVocabulary, *, first: bool) -> list[int]:
+    """The ids of one piece of text; `first` where nothing stands before it in the prompt."""
     ids = vocab.tokenize(piece.text, parse_special=not piece.literal)
     if first or not ids:
         return ids

@@ -12,7 +12,7 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from tui_chat.chat.conversation import Conversation, Message, Role
 from tui_chat.chat.schema import MIGRATIONS
 from tui_chat.chat.trace_codec import pack_trace, unpack_trace
-from tui_chat.engine.types import FinishReason, TokenTrace
+from tui_chat.engine.types import FinishReason, Timings, TokenTrace, Usage
 from tui_chat.errors import StorageError
 
 BUSY_TIMEOUT_S = 5.0
@@ -149,10 +149,10 @@ class Store:
             for message in messages:
                 self._db.execute(
                     "INSERT INTO message (id, conversation_id, parent_id, role, text, ids, settings, model, created, "
-                    "finished, finish_reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                    "finished, finish_reason, measured) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                     "ON CONFLICT (id) DO UPDATE SET text = excluded.text, ids = excluded.ids, "
                     "settings = excluded.settings, model = excluded.model, finished = excluded.finished, "
-                    "finish_reason = excluded.finish_reason",
+                    "finish_reason = excluded.finish_reason, measured = excluded.measured",
                     _row(conversation.id, message),
                 )
 
@@ -209,6 +209,11 @@ class Store:
             for key, created, updated, count, text in rows
         )
 
+    def newest(self) -> ConversationSummary | None:
+        """The conversation that was written last; None where there is none."""
+        # One without a title is a system text to which nothing was said.
+        return next((summary for summary in self.conversations() if summary.title), None)
+
     def load(self, conversation_id: str) -> Conversation:
         """A conversation with all its branches, its path ending where it did.
 
@@ -219,7 +224,7 @@ class Store:
         if not heads:
             raise StorageError(f"there is no conversation {conversation_id} in {self._name()}")
         rows = self._read(
-            "SELECT id, parent_id, role, text, ids, settings, model, created, finished, finish_reason "
+            "SELECT id, parent_id, role, text, ids, settings, model, created, finished, finish_reason, measured "
             "FROM message WHERE conversation_id = ? ORDER BY number",
             conversation_id,
         )
@@ -337,11 +342,13 @@ def _row(conversation_id: str, message: Message) -> tuple[object, ...]:
         _text(message.created),
         int(message.finished),
         None if message.finish_reason is None else message.finish_reason.value,
+        _pack_measures(message),
     )
 
 
 def _message(row: Sequence[Any]) -> Message:
-    key, parent_id, role, text, ids, settings, model, created, finished, reason = row
+    key, parent_id, role, text, ids, settings, model, created, finished, reason, measured = row
+    measures = json.loads(measured or "{}")
     return Message(
         id=key,
         parent_id=parent_id,
@@ -353,7 +360,14 @@ def _message(row: Sequence[Any]) -> Message:
         created=_time(created),
         finished=bool(finished),
         finish_reason=None if reason is None else FinishReason(reason),
+        usage=Usage(**measures["usage"]) if "usage" in measures else None,
+        timings=Timings(**measures["timings"]) if "timings" in measures else None,
     )
+
+
+def _pack_measures(message: Message) -> str:
+    found = {"usage": message.usage, "timings": message.timings}
+    return json.dumps({name: asdict(value) for name, value in found.items() if value is not None})
 
 
 def _text(moment: datetime) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,14 @@ from tui_chat.cli.options import (
     answer_options,
     config_option,
     current_settings,
+    educational_option,
     json_option,
     llm_options,
     model_option,
     sampling_options,
 )
+from tui_chat.display.cells import bar
+from tui_chat.display.figures import percent
 from tui_chat.display.text import piece_label, visible
 from tui_chat.engine.decoding import THINK_OPEN, split_reasoning
 from tui_chat.engine.types import (
@@ -29,7 +32,9 @@ from tui_chat.engine.types import (
     GeneratedToken,
     GenerationFinished,
     GenerationRequest,
+    GenerationStarted,
     TokensGenerated,
+    TokenTrace,
 )
 from tui_chat.errors import CancelledError, EngineError, UsageError
 from tui_chat.lessons.documents import dump, trace_document
@@ -37,6 +42,10 @@ from tui_chat.lessons.documents import dump, trace_document
 if TYPE_CHECKING:
     from tui_chat.config import LoadedSettings, Settings
     from tui_chat.engine.engine import Engine
+    from tui_chat.engine.types import ModelInfo
+
+_BAR_WIDTH = 10
+"""Cells of the bar beside a token's probability."""
 
 
 @click.command("generate", cls=Command)
@@ -45,14 +54,25 @@ if TYPE_CHECKING:
 @click.option("--system", metavar="TEXT", help="System message; default: inference.system.")
 @click.option("--ignore-eos", is_flag=True, help="Ban the end-of-generation tokens, so that only the limits end it.")
 @click.option("--trace", is_flag=True, help="Print the figures of every token below the answer.")
+@click.option(
+    "--show-tokens", is_flag=True, help="Print each token as it comes: id, probability, text; then the answer."
+)
 @json_option
 @model_option
 @config_option
 @answer_options
 @sampling_options
 @llm_options
+@educational_option
 def command(
-    prompt: str, raw: bool, system: str | None, ignore_eos: bool, trace: bool, as_json: bool, model: str | None
+    prompt: str,
+    raw: bool,
+    system: str | None,
+    ignore_eos: bool,
+    trace: bool,
+    show_tokens: bool,
+    as_json: bool,
+    model: str | None,
 ) -> int:
     """Continue or answer PROMPT and print the result; "-" reads it from standard input.
 
@@ -64,11 +84,10 @@ def command(
         raise UsageError("the prompt is empty: give some text to continue")
     loaded = current_settings()
     seed = _seed(loaded.settings)
-    build = _request_builder(
-        text, loaded.settings, seed, raw=raw, system=system, ignore_eos=ignore_eos, trace=trace or as_json
-    )
+    traced = trace or show_tokens or as_json
+    build = _request_builder(text, loaded.settings, seed, raw=raw, system=system, ignore_eos=ignore_eos, trace=traced)
     with LoadedModel(find_model(loaded, model), loaded.settings) as llm:
-        answer = _Answer(stream=not as_json, raw=raw)
+        answer = _Answer(stream=not as_json, raw=raw, show_tokens=show_tokens)
         for event in llm.generate(build):
             answer.take(event)
         if as_json:
@@ -76,6 +95,8 @@ def command(
             click.echo(dump(document))
         elif trace:
             click.echo(llm.run(lambda engine: _table(answer.tokens, engine)))
+        if loaded.settings.ui.educational:
+            _log(answer, llm.info)
         for note in answer.notes(build.notes):
             click.echo(f"tui-chat: {note}", err=True)
     return answer.exit_code
@@ -97,6 +118,8 @@ def answer_piped(text: str, *, loaded: LoadedSettings, model: str | None) -> int
         answer = _Answer(stream=True)
         for event in llm.generate(build):
             answer.take(event)
+        if loaded.settings.ui.educational:
+            _log(answer, llm.info)
         for note in answer.notes(build.notes):
             click.echo(f"tui-chat: {note}", err=True)
     return answer.exit_code
@@ -146,31 +169,54 @@ def _chat_ids(engine: Engine, text: str, settings: Settings, system: str | None,
         conversation.append(Role.SYSTEM, told)
     conversation.append(Role.USER, text)
     template = choose_template(settings.tokenizer.chat_template, engine.info.chat_template, engine.info.name)
-    prompt = build_prompt(conversation.path, engine.vocab, template)
+    prompt = build_prompt(conversation.path, engine.vocab, template, enable_thinking=settings.inference.enable_thinking)
     notes.extend(prompt.notes)
     return prompt.ids
 
 
 class _Answer:
-    """An answer as it comes in, written to stdout if wanted; all of it, thinking too, if `raw`."""
+    """An answer as it comes in, written to stdout if wanted; all of it, thinking too, if `raw`.
 
-    def __init__(self, *, stream: bool, raw: bool = False) -> None:
+    With `show_tokens` its tokens are written as they come, and the text behind them.
+    """
+
+    def __init__(self, *, stream: bool, raw: bool = False, show_tokens: bool = False) -> None:
         self._stream, self._raw = stream, raw
+        self._show_tokens = stream and show_tokens
         self._printed = ""
+        self.prompt_ids: tuple[int, ...] = ()
         self.text = ""
         self.tokens: list[GeneratedToken] = []
         self.finished: GenerationFinished | None = None
 
     def take(self, event: object) -> None:
-        if isinstance(event, TokensGenerated):
+        if isinstance(event, GenerationStarted):
+            self.prompt_ids = event.request.prompt_ids
+            if self._show_tokens:
+                click.echo(f"{'#':>4} {'id':>7} {'p':>7} {'':<{_BAR_WIDTH}}  token")
+        elif isinstance(event, TokensGenerated):
             self.text += event.text
+            if self._show_tokens:
+                self._print_tokens(event.tokens)
             self.tokens += event.tokens
-            if self._stream:
+            if self._stream and not self._show_tokens:
                 self._print()
         elif isinstance(event, GenerationFinished):
             self.finished = event
+            if self._show_tokens:
+                self._print_tokens(() if event.end is None else (event.end,))
+                click.echo()
+                self._print()
             if self._stream and self._printed and not self._printed.endswith("\n"):
                 click.echo()
+
+    def _print_tokens(self, tokens: Sequence[GeneratedToken]) -> None:
+        """Write a line for each new token: place in the answer, id, probability before the chain, visible text."""
+        for number, token in enumerate(tokens, start=len(self.tokens) + 1):
+            p = _trace_of(token).p
+            figures = f"{number:>4} {token.id:>7} {percent(p):>7} {bar(p, _BAR_WIDTH):<{_BAR_WIDTH}}"
+            click.echo(f"{figures}  {piece_label(token.piece)}")
+        sys.stdout.flush()
 
     def _print(self) -> None:
         """Write what is new of the answer; what the model thinks before it is left out."""
@@ -224,14 +270,37 @@ def _document(answer: _Answer, engine: Engine, seed: int) -> dict[str, object]:
 
 def _table(tokens: list[GeneratedToken], engine: Engine) -> str:
     rows = [f"{'#':>4} {'id':>7} {'p':>7} {'rank':>5} {'entropy':>7} {'u':>6}  token"]
-    for token in tokens:
-        if token.trace is None:
-            raise EngineError("the answer was made without traces")
-        t = token.trace
+    for t in map(_trace_of, tokens):
         u = "greedy" if t.u is None else f"{t.u:.4f}"
         figures = f"{t.position:>4} {t.id:>7} {t.p:>7.2%} {t.rank:>5} {t.entropy:>7.3f} {u:>6}"
-        rows.append(f"{figures}  {piece_label(token.piece)}")
+        rows.append(f"{figures}  {piece_label(t.piece)}")
     return "\n".join(rows)
+
+
+def _trace_of(token: GeneratedToken) -> TokenTrace:
+    if token.trace is None:
+        raise EngineError("the answer was made without traces")
+    return token.trace
+
+
+def _log(answer: _Answer, info: ModelInfo) -> None:
+    """Tell on stderr how the answer came about."""
+    from tui_chat.cli.lessons import width
+    from tui_chat.lessons.answers import AnswerFigures
+    from tui_chat.lessons.drawing import draw, text_of
+    from tui_chat.lessons.educational import answer_log
+
+    done = answer.done
+    known = AnswerFigures(
+        model=info.name,
+        reason=done.reason,
+        generated=done.usage.generated,
+        usage=done.usage,
+        timings=done.timings,
+    )
+    click.echo(err=True)
+    for line in draw(answer_log(info, answer.prompt_ids, known).blocks, width()):
+        click.echo(text_of(line), err=True)
 
 
 def _seed(settings: Settings) -> int:

@@ -39,14 +39,26 @@ _STYLES: dict[Tone, dict[str, object]] = {
 }
 
 
-def on_model(loaded: LoadedSettings, model: str | None, lesson: Callable[[Engine, Watch], Report]) -> Report:
+def on_model(
+    loaded: LoadedSettings,
+    model: str | None,
+    lesson: Callable[[Engine, Watch], Report],
+    *,
+    on_report: Callable[[Report], None] = lambda _: None,
+) -> Report:
     """Run a demonstration on the model a command was asked for; Ctrl+C stops it.
+
+    Args:
+        loaded: The effective settings.
+        model: What `--model` says.
+        lesson: The demonstration.
+        on_report: Takes what there is while it runs, on the engine thread.
 
     Raises:
         TuiChatError: What the model or the demonstration ran into.
     """
     progress = ProgressLine()
-    watch = Watch(on_progress=progress.update)
+    watch = Watch(on_report, progress.update)
     with LoadedModel(find_model(loaded, model), loaded.settings) as llm:
         try:
             return llm.run(lambda engine: lesson(engine, watch))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tui_chat import paths
-from tui_chat.cli.checkpoint_documents import checkpoint_document, trained_document
 from tui_chat.cli.options import Command, json_option
 from tui_chat.cli.program import one_line
 from tui_chat.display.figures import parameters, size
 from tui_chat.errors import TuiChatError
+from tui_chat.lessons.checkpoint_documents import checkpoint_document, trained_document
 from tui_chat.lessons.documents import dump
 
 if TYPE_CHECKING:

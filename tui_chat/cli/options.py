@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tui_chat import language
+
 if TYPE_CHECKING:
     from tui_chat.config import LoadedSettings
 
@@ -77,15 +79,18 @@ def current_flags() -> dict[str, object]:
 
 
 def current_settings() -> LoadedSettings:
-    """The effective settings of the command that is running.
+    """The effective settings of the command that is running; from now on it explains things in their language.
 
     Raises:
         ConfigError: A setting does not hold.
+        UsageError: There is no such language.
     """
     from tui_chat.config import load_settings
 
     file = click.get_current_context().meta.get(_CONFIG)
-    return load_settings(file=file, env=os.environ, flags=current_flags())
+    loaded = load_settings(file=file, env=os.environ, flags=current_flags())
+    language.use(loaded.settings.ui.language)
+    return loaded
 
 
 def model_option(command: F) -> F:
@@ -100,7 +105,15 @@ def model_option(command: F) -> F:
 
 
 def config_option(command: F) -> F:
-    """`--config`, which `current_settings` reads."""
+    """`--config` and `--lang`, which `current_settings` reads."""
+    command = click.option(
+        "--lang",
+        cls=SettingOption,
+        settings=("ui.language",),
+        heading="Options",
+        metavar="CODE",
+        help="Language of what is explained: en, es or pt. Default: the locale's.",
+    )(command)
     return click.option(
         "-c",
         "--config",
@@ -147,6 +160,11 @@ def llm_options(command: F) -> F:
 def ui_options(command: F) -> F:
     """How the app looks."""
     return _apply(command, _UI)
+
+
+def educational_option(command: F) -> F:
+    """`--educational`, for what answers without a screen; `ui_options` has it too."""
+    return _apply(command, (_EDUCATIONAL,))
 
 
 def _inherit(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
@@ -272,6 +290,16 @@ _LLM: tuple[Callable[[Any], Any], ...] = (
     ),
 )
 
+_EDUCATIONAL: Callable[[Any], Any] = _setting(
+    "--educational",
+    "ui.educational",
+    heading="Screen",
+    is_flag=True,
+    default=None,
+    says="Log after each answer how it came about: ids, layers, times, use of the cache.",
+)
+
 _UI: tuple[Callable[[Any], Any], ...] = (
     _setting("--theme", "ui.theme", heading="Screen", metavar="NAME", says="Theme of the app."),
+    _EDUCATIONAL,
 )

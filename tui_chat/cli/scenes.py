@@ -32,6 +32,7 @@ def scene_of(engine: Engine, settings: Settings, text: str, *, seed: int = 0) ->
         params=inference.sampling_params(inference.seed if inference.seed is not None else seed, engine.vocab.find),
         limits=inference.limits(),
         configured_template=settings.tokenizer.chat_template,
+        enable_thinking=inference.enable_thinking,
     )
     return scene.asking(text, inference.system)
 

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
+from tui_chat.commands.educational import commands as educational_commands
+from tui_chat.commands.every_setting import commands as every_setting_commands
+from tui_chat.commands.explain import commands as explain_commands
 from tui_chat.commands.fuzzy import nearest
+from tui_chat.commands.haiku import commands as haiku_commands
+from tui_chat.commands.inside import commands as inside_commands
 from tui_chat.commands.lessons import commands as lesson_commands
 from tui_chat.commands.parsing import Invocation
+from tui_chat.commands.perplexity import commands as perplexity_commands
+from tui_chat.commands.prompting import commands as prompting_commands
 from tui_chat.commands.registry import Argument, Command, CommandContext, Registry
 from tui_chat.commands.settings import commands as settings_commands
+from tui_chat.commands.settings import show_setting
+from tui_chat.commands.stats import commands as stats_commands
+from tui_chat.commands.tokens import commands as tokens_commands
 from tui_chat.commands.training import commands as training_commands
+from tui_chat.commands.why import commands as why_commands
 from tui_chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from tui_chat.engine.engine import Engine
+    from tui_chat.lessons.report import Report
+    from tui_chat.lessons.watch import Watch
 
 
 def default_registry() -> Registry:
@@ -21,7 +38,23 @@ def default_registry() -> Registry:
         return registry
 
     registry = Registry(
-        (*_conversation(), *settings_commands(), *lesson_commands(), *training_commands(), *_program(lookup))
+        (
+            *_conversation(),
+            *settings_commands(),
+            *every_setting_commands(),
+            *prompting_commands(),
+            *tokens_commands(),
+            *lesson_commands(),
+            *stats_commands(),
+            *educational_commands(),
+            *haiku_commands(),
+            *explain_commands(),
+            *inside_commands(),
+            *perplexity_commands(),
+            *why_commands(),
+            *training_commands(),
+            *_program(lookup),
+        )
     )
     return registry
 
@@ -166,7 +199,7 @@ def help_for(command: Command) -> str:
 
 
 def _stops(context: CommandContext) -> tuple[str, ...]:
-    stops = context.get_limit("stop")
+    stops = context.get_setting("stop")
     return tuple(str(stop) for stop in stops) if isinstance(stops, Iterable) and not isinstance(stops, str) else ()
 
 
@@ -180,17 +213,30 @@ def _stop(context: CommandContext, invocation: Invocation) -> None:
         if context.is_answering():
             context.stop()
         else:
-            context.show(f"No answer is under way. Stop strings: **{_listed(_stops(context))}**.")
+            text = f"No answer is under way. Stop strings: **{_listed(_stops(context))}**."
+            if _stops(context):
+                show_setting(context, invocation, "stop", text)
+            else:
+                context.show(text)
         return
     texts = () if words == ("off",) else tuple(dict.fromkeys(word for word in words if word))
-    context.set_limit("stop", texts)
+    context.set_setting("stop", texts)
     context.notify(f"stop strings: {_listed(texts)}")
 
 
 def _system(context: CommandContext, invocation: Invocation) -> None:
     text = invocation.text()
     if not text:
-        present = context.system()
+        present, scene = context.system(), context.scene()
+        if present and context.model() and scene.unanswered().messages:
+
+            def lesson(engine: Engine, watch: Watch) -> Report:
+                from tui_chat.lessons.system_text import system_text
+
+                return system_text(engine, watch, scene)
+
+            context.report(f"/{invocation.name}", lesson)
+            return
         context.show(f"The system text is:\n\n{_quoted(present)}" if present else "There is no system text.")
         return
     context.set_system(None if text == "off" else text)

@@ -12,6 +12,8 @@ from tui_chat.errors import UsageError
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
+    from tui_chat.lessons.answers import AnswerFigures
+    from tui_chat.lessons.inspected import Inspected
     from tui_chat.lessons.report import Report
     from tui_chat.lessons.scene import Scene
     from tui_chat.lessons.watch import Watch
@@ -32,11 +34,20 @@ class CommandContext(Protocol):
     def set_sampling(self, name: str, value: int | float | None) -> None:
         """Change a sampling setting from the next token on."""
 
-    def get_limit(self, name: str) -> object:
-        """A limit by its field name: `max_tokens` or `stop`."""
+    def get_setting(self, name: str) -> object:
+        """Any setting of `inference` by its field name (`max_tokens` for `max_length`)."""
 
-    def set_limit(self, name: str, value: object) -> None:
-        """Change a limit from the next answer on."""
+    def default_setting(self, name: str) -> object:
+        """The value any setting had when the program started."""
+
+    def set_setting(self, name: str, value: object) -> None:
+        """Change any setting, sampling from the next token on, the rest from the next answer on."""
+
+    def prefill(self) -> str:
+        """What the next answer is to begin with; "" for nothing."""
+
+    def set_prefill(self, text: str) -> None:
+        """Let the next answer begin with a text, or with nothing."""
 
     def system(self) -> str | None:
         """The system text of the conversation."""
@@ -89,8 +100,23 @@ class CommandContext(Protocol):
     def report(self, title: str, lesson: Lesson) -> None:
         """Run a demonstration on the loaded model and show its report in a card. Raises `EngineError` without one."""
 
+    def show_report(self, title: str, report: Report) -> None:
+        """Show a report that needed no model in a card, at once."""
+
     def scene(self) -> Scene:
         """The conversation as it stands and the settings it would be answered with."""
+
+    def answers(self) -> Sequence[AnswerFigures]:
+        """The figures of this conversation's answers that have ended, as far as they are at hand."""
+
+    def educational(self) -> bool:
+        """Whether each answer is followed by a log of how it came about."""
+
+    def set_educational(self, on: bool) -> None:
+        """Follow each answer by such a log from now on, or no longer."""
+
+    def inspected(self) -> Inspected:
+        """The token selected in the inspector, else the newest one, and what is known of its answer."""
 
     def show(self, markdown: str) -> None:
         """Put a card into the transcript; the model does not see it."""

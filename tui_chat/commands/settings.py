@@ -5,11 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
 from tui_chat.engine.types import SamplingParams
 from tui_chat.errors import UsageError
+
+if TYPE_CHECKING:
+    from tui_chat.engine.engine import Engine
+    from tui_chat.lessons.report import Report
+    from tui_chat.lessons.watch import Watch
 
 GROUP = "Sampling"
 """Heading of these commands in the help."""
@@ -108,20 +114,58 @@ def commands() -> tuple[Command, ...]:
     return (*(_knob_command(knob) for knob in KNOBS), _seed(), _tokens())
 
 
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def show_setting(context: CommandContext, invocation: Invocation, field: str, *about: str) -> None:
+    """Say what a setting is, and show what it does to the next token where there is a conversation and a model.
+
+    Args:
+        context: Of the app.
+        invocation: What was typed; the card's title.
+        field: Name of the setting in `inference`.
+        about: Paragraphs of Markdown.
+    """
+    scene = context.scene()
+    if not context.model() or not scene.unanswered().messages:
+        context.show("\n\n".join(about))
+        return
+    value = context.get_setting(field)
+    # Marked up alike: what stands out there is literal here.
+    words = [text.replace("**", "`") for text in about]
+
+    def lesson(engine: Engine, watch: Watch) -> Report:
+        from tui_chat.lessons.effect import effect
+
+        return effect(engine, watch, scene, field, value, words)
+
+    context.report(f"/{invocation.name} {invocation.rest}".rstrip(), lesson)
+
+
+def shown(value: object) -> str:
+    """A value as people write it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(": ".join(map(shown, item)) if isinstance(item, tuple) else shown(item) for item in value) or (
+            "none"
+        )
+    if isinstance(value, str) and not value.isidentifier():
+        return repr(value)
+    return "none" if value is None else str(value)
 
 
 def _knob_command(knob: Knob) -> Command:
     def present(context: CommandContext) -> str:
-        return _shown(context.get_sampling(knob.field))
+        return shown(context.get_sampling(knob.field))
 
     def run(context: CommandContext, invocation: Invocation) -> None:
         word = _one_word(invocation)
         if word is None:
-            context.show(
-                f"**/{knob.command}** is **{present(context)}** ({knob.range}).\n\n{knob.details}\n\n"
-                f"Change it with `/{knob.command} {knob.example}`, back with `/{knob.command} default`."
+            show_setting(
+                context,
+                invocation,
+                knob.field,
+                f"**/{knob.command}** is **{present(context)}** ({knob.range}).",
+                knob.details,
+                f"Change it with `/{knob.command} {knob.example}`, back with `/{knob.command} default`.",
             )
             return
         value: int | float | None
@@ -133,7 +177,7 @@ def _knob_command(knob: Knob) -> Command:
             value = _number(word, knob.command, whole=knob.whole, example=knob.example)
             SamplingParams(**{knob.field: value})  # type: ignore[arg-type]  # raises SamplingError out of range
         context.set_sampling(knob.field, value)
-        context.notify(f"{knob.field} is now {_shown(value)}")
+        context.notify(f"{knob.field} is now {shown(value)}")
 
     examples = [(f"/{knob.command} {knob.example}", f"sets it to {knob.example}")]
     if knob.off is not None:
@@ -154,7 +198,7 @@ def _knob_command(knob: Knob) -> Command:
 
 def _values(field: str, has_off: bool) -> Callable[[CommandContext], list[tuple[str, str]]]:
     def values(context: CommandContext) -> list[tuple[str, str]]:
-        found = [("default", f"back to {_shown(context.default_sampling(field))}")]
+        found = [("default", f"back to {shown(context.default_sampling(field))}")]
         return [*found, ("off", "do nothing")] if has_off else found
 
     return values
@@ -168,9 +212,12 @@ def _seed() -> Command:
     def run(context: CommandContext, invocation: Invocation) -> None:
         word = _one_word(invocation)
         if word is None:
-            context.show(
-                f"**/seed** is **{present(context)}** (0 to {2**64 - 1}, or `random`, or `fresh`).\n\n"
-                "The same seed, messages and settings give the same answer, token for token."
+            show_setting(
+                context,
+                invocation,
+                "seed",
+                f"**/seed** is **{present(context)}** (0 to {2**64 - 1}, or `random`, or `fresh`).",
+                "The same seed, messages and settings give the same answer, token for token.",
             )
             return
         seed: int | None
@@ -215,17 +262,22 @@ def _seed() -> Command:
 
 def _tokens() -> Command:
     def present(context: CommandContext) -> str:
-        return str(context.get_limit("max_tokens"))
+        return str(context.get_setting("max_tokens"))
 
     def run(context: CommandContext, invocation: Invocation) -> None:
         word = _one_word(invocation)
         if word is None:
-            context.show(f"An answer has at most **{present(context)}** tokens. Change it with `/tokens 256`.")
+            show_setting(
+                context,
+                invocation,
+                "max_length",
+                f"An answer has at most **{present(context)}** tokens. Change it with `/tokens 256`.",
+            )
             return
         count = int(_number(word, "tokens", whole=True, example="256"))
         if not 1 <= count <= MAX_TOKENS:
             raise UsageError(f"tokens must be from 1 to {MAX_TOKENS}, not {count}")
-        context.set_limit("max_tokens", count)
+        context.set_setting("max_tokens", count)
         context.notify(f"answers have at most {count} tokens now")
 
     return Command(

@@ -4,7 +4,7 @@ Four sources, the earlier winning: command-line flags, environment variables (`T
 the defaults.
 """
 
-from tui_chat.config.loading import LoadedSettings, check_file, load_settings
+from tui_chat.config.loading import LoadedSettings, check_file, load_settings, parse_setting
 from tui_chat.config.models import (
     InferenceSettings,
     LlmSettings,
@@ -23,5 +23,6 @@ __all__ = [
     "UiSettings",
     "check_file",
     "load_settings",
+    "parse_setting",
     "setting_keys",
 ]

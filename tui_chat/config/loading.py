@@ -85,6 +85,25 @@ def check_file(path: Path) -> tuple[ConfigError, ...]:
     return tuple(sorted(merged.problems, key=lambda problem: _line(problem.source or "")))
 
 
+def parse_setting(key: str, text: str) -> object:
+    """The value of one setting that is written as in an environment variable.
+
+    Args:
+        key: Dotted name.
+        text: YAML, except for settings that are text.
+
+    Raises:
+        ConfigError: There is no such setting, or it does not take that value.
+    """
+    merged = _Merged()
+    _add_text(merged, key, text, origin="", source="")
+    settings = merged.validate()
+    if merged.problems:
+        raise merged.problems[0]
+    section, _, name = key.partition(".")
+    return getattr(getattr(settings, section), name)
+
+
 class _Merged:
     """The raw values of all sources, the strongest of each key, and what was wrong on the way."""
 
@@ -147,21 +166,23 @@ def _beside(file: Path, key: str, value: object) -> object:
 
 def _add_environment(merged: _Merged, env: Mapping[str, str]) -> None:
     for name, key in _named(env):
-        source = f"environment variable {name}"
-        if key not in setting_keys():
-            merged.complain(key, unknown_key(key), source)
-            continue
-        text = env[name]
-        value: object = text
-        if key not in _TEXT_SETTINGS:
-            from tui_chat.config.yaml_source import parse_scalar
+        _add_text(merged, key, env[name], origin=f"env {name}", source=f"environment variable {name}")
 
-            try:
-                value = parse_scalar(text)
-            except ConfigError as error:
-                merged.complain(key, f"{key} {error}", source)
-                continue
-        merged.put(key, value, origin=f"env {name}", source=source)
+
+def _add_text(merged: _Merged, key: str, text: str, *, origin: str, source: str) -> None:
+    if key not in setting_keys():
+        merged.complain(key, unknown_key(key), source)
+        return
+    value: object = text
+    if key not in _TEXT_SETTINGS:
+        from tui_chat.config.yaml_source import parse_scalar
+
+        try:
+            value = parse_scalar(text)
+        except ConfigError as error:
+            merged.complain(key, f"{key} {error}", source)
+            return
+    merged.put(key, value, origin=origin, source=source)
 
 
 def _named(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:

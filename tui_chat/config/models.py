@@ -168,6 +168,8 @@ class InferenceSettings(_Section):
     """An answer ends when the best token's probability falls below this."""
     system: str | None = None
     """System message of new conversations."""
+    enable_thinking: bool | None = None
+    """For chat templates that can switch reasoning; none leaves it to the template."""
 
     @field_validator(*SAMPLING_FIELDS, mode="after")
     @classmethod
@@ -228,6 +230,10 @@ class UiSettings(_Section):
 
     theme: str = "tui-chat-dark"
     """Name of a theme."""
+    educational: bool = False
+    """Log after each answer how it came about."""
+    language: str | None = None
+    """Language of what the program explains: en, es or pt; None follows the locale."""
     keys: dict[str, str] = Field(default_factory=dict)
     """Binding id to the keys that trigger it, separated by commas."""
 

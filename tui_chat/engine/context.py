@@ -33,6 +33,11 @@ class Context:
         """Tokens the cache holds."""
         return self._native.n_ctx
 
+    @property
+    def n_outputs(self) -> int:
+        """Most tokens whose logits one evaluation can give."""
+        return self._native.n_outputs
+
     def common_prefix(self, ids: Sequence[int]) -> int:
         """How many tokens `ids` and the cache have in common from the start."""
         n = min(len(ids), len(self._ids))
@@ -95,6 +100,21 @@ class Context:
             DecodeError: llama.cpp failed, or the context is full.
         """
         return self._extend((token,), logits=True)
+
+    def extend(self, ids: Sequence[int], cancel: CancelFlag | None = None) -> NDArray[np.float32]:
+        """Evaluate at most `n_outputs` more tokens.
+
+        Returns:
+            (n, n_vocab) float32 after each of them; a view that lives until the next evaluation.
+
+        Raises:
+            CancelledError: `cancel` was set.
+            DecodeError: llama.cpp failed, or the context is full.
+        """
+        self._native.abort_with(cancel)
+        if (cancel is not None and cancel.is_set()) or not self._extend(ids, logits=True):
+            raise CancelledError("the text was stopped while it was read")
+        return self._native.all_logits(len(ids))
 
     def logits(self) -> NDArray[np.float32]:
         """(n_vocab,) float32 after the last token; a view that lives until the next evaluation."""

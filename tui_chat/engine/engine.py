@@ -21,9 +21,10 @@ from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.generation import Generation
 from tui_chat.engine.gguf import GgufHeader, validate
 from tui_chat.engine.llama import NativeContext, NativeModel
+from tui_chat.engine.scoring import Scores, score
 from tui_chat.engine.types import EngineEvent, GenerationRequest, LoadOptions, ModelInfo
 from tui_chat.engine.vocabulary import Vocabulary
-from tui_chat.errors import ModelLoadError, ModelMemoryError
+from tui_chat.errors import ModelLoadError, ModelMemoryError, PromptTooLongError
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Engine:
 
         Args:
             n_ctx: Tokens it must hold; as many as this one does by default, and never more than it.
-            n_outputs: Most tokens of a batch whose logits are wanted at once (see `surprisals`).
+            n_outputs: Most tokens of a batch whose logits are wanted at once (see `score`).
 
         Raises:
             ModelMemoryError: There is no room for a second cache.
@@ -161,6 +162,25 @@ class Engine:
             pass
         return self.context.logits().copy()
 
+    def score(self, ids: Sequence[int], cancel: CancelFlag | None = None) -> Iterator[Scores]:
+        """How each of `ids` but the first was expected, given those before it. The cache is emptied first.
+
+        Args:
+            ids: The tokens.
+            cancel: Stops it, within a batch too.
+
+        Yields:
+            The figures of the next tokens: as many at once as there may be outputs (`aside(n_outputs=...)`).
+
+        Raises:
+            PromptTooLongError: They do not fit.
+            CancelledError: `cancel` was set.
+            DecodeError: llama.cpp failed, or gave logits that are no numbers.
+        """
+        if len(ids) > self.context.n_ctx:
+            raise PromptTooLongError(len(ids), self.context.n_ctx)
+        return score(self.context, ids, cancel)
+
     def bare_decode(self, ids: Sequence[int], *, batch: int) -> None:
         """Evaluate `ids` behind the cache with nothing of ours around llama.cpp, then forget them again.
 
@@ -173,6 +193,11 @@ class Engine:
         if not self.context.ids or not self._native.forget_from(len(self.context.ids)):
             self._native.forget_all()
             self.context = Context(self._native)
+
+    @property
+    def load_log(self) -> tuple[str, ...]:
+        """What llama.cpp logged while it read the weights and made the context, line by line."""
+        return (*self._model.load_log, *self._native.load_log)
 
     @property
     def kv_bytes(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -71,12 +71,15 @@ class Generation:
         """
         yield GenerationStarted(self._request_id, self._request)
         total = len(self._request.prompt_ids)
+        self._begin_with(self._request.prompt_ids[total - self._request.n_prefilled :])
         reused = self._context.n_ctx
         try:
             for done in self._context.prefill(self._request.prompt_ids, self._cancel):
                 reused = min(reused, done)
                 yield PrefillProgressed(self._request_id, done, total, reused)
         except CancelledError:
+            if (batch := self._batch(force=True)) is not None:
+                yield batch
             yield self._finished(FinishReason.CANCELLED, min(reused, total), prefill_s=self._elapsed(), first_s=None)
             return
         prefill_s = self._elapsed()
@@ -165,6 +168,13 @@ class Generation:
             distribution = distribution or self._tracer.measure(self._logits, choice.selection)
             trace = self._tracer.trace(self._logits, distribution, choice, position, piece, seconds)
         return GeneratedToken(choice.id, piece, trace)
+
+    def _begin_with(self, ids: Sequence[int]) -> None:
+        """Queue the tokens of the answer that were in the request: nothing chose them, so they have no figures."""
+        for token in ids:
+            piece = self._vocab.piece(token)
+            self._pending.append(GeneratedToken(token, piece, None))
+            self._pending_text += self._text.push(piece)
 
     def _emit(self, token: GeneratedToken) -> bool:
         """Queue a token for the next batch; True when it completes a stop string."""

@@ -150,6 +150,7 @@ class NativeModel:
         path: A GGUF file that was validated: llama.cpp ends the process on some malformed ones.
         options: How to load it.
         on_progress: Called with the share read, 0 to 1; returns False to give up.
+        vocab_only: Read the metadata and the tokens and leave the weights where they are.
 
     Raises:
         CancelledError: `on_progress` returned False.
@@ -157,7 +158,14 @@ class NativeModel:
         ModelLoadError: llama.cpp refused the file; the message holds the reason it logged.
     """
 
-    def __init__(self, path: Path, options: LoadOptions, on_progress: Callable[[float], bool] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: LoadOptions,
+        on_progress: Callable[[float], bool] | None = None,
+        *,
+        vocab_only: bool = False,
+    ) -> None:
         log_from_now()
         given_up = False
 
@@ -170,6 +178,7 @@ class NativeModel:
         params = lc.llama_model_default_params()
         params.n_gpu_layers = options.n_gpu_layers
         params.load_mode = 2 * options.use_mlock + options.use_mmap
+        params.vocab_only = vocab_only
         params.progress_callback = callback
         self.handle: Any = lc.llama_model_load_from_file(os.fsencode(path), params)
         self.load_log = tuple(_sink.lines)
@@ -277,7 +286,7 @@ class NativeContext:
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = min(options.n_batch, n_ctx)
         # A chat reads the logits after the last token of a batch alone; room for all would be n_batch x n_vocab floats.
-        params.n_outputs_max = n_outputs
+        params.n_outputs_max = min(n_outputs, params.n_batch)
         params.n_threads = params.n_threads_batch = n_threads
         params.flash_attn_type = _FLASH_ATTN[options.flash_attn]
         params.type_k, params.type_v = _KV_TYPES[options.type_k], _KV_TYPES[options.type_v]
@@ -297,7 +306,7 @@ class NativeContext:
         self._flag: CancelFlag | None = None
         self._logits_address = 0
         self._logits_view = np.empty(0, np.float32)
-        self._n_outputs = n_outputs
+        self.n_outputs: int = params.n_outputs_max
         n = self.n_batch
         self._token, self._pos = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self._n_seq, self._logits = np.ones(n, np.int32), np.zeros(n, np.int8)
@@ -342,7 +351,7 @@ class NativeContext:
         n = len(ids)
         self._token[:n] = ids
         self._pos[:n] = np.arange(position, position + n)
-        self._logits[: n - 1] = logits and self._n_outputs > 1
+        self._logits[: n - 1] = logits and self.n_outputs > 1
         self._logits[n - 1] = logits
         self._batch.n_tokens = n
         status = lc.llama_decode(self.handle, self._batch)
@@ -378,7 +387,7 @@ class NativeContext:
         if self.on_gpu:
             lc.llama_synchronize(self.handle)
         address = lc.llama_get_logits(self.handle)
-        if not address or n > self._n_outputs:
+        if not address or n > self.n_outputs:
             raise DecodeError(f"llama.cpp has no logits of {n} tokens")
         return np.ctypeslib.as_array(address, (n, self._n_vocab))
 

@@ -234,6 +234,8 @@ class GenerationRequest:
     """Continue `prompt_ids`."""
 
     prompt_ids: tuple[int, ...]
+    n_prefilled: int = 0
+    """How many of the last of `prompt_ids` belong to the answer already."""
     params: SamplingParams = field(default_factory=SamplingParams)
     limits: Limits = field(default_factory=Limits)
     inspect: bool = True

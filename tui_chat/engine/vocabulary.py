@@ -1,12 +1,16 @@
-"""The tokens of a loaded model: text to ids and back."""
+"""The tokens of a model: text to ids and back."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from tui_chat.engine.llama import bind_short, lc
+from tui_chat.engine.gguf import GgufHeader, validate
+from tui_chat.engine.llama import NativeModel, bind_short, lc
+from tui_chat.engine.types import LoadOptions
 from tui_chat.errors import DecodeError
 
 _p = ctypes.c_void_p
@@ -95,3 +99,20 @@ class Vocabulary:
     def detokenize(self, ids: Sequence[int]) -> bytes:
         """Text for people: the pieces joined, control tokens left out."""
         return b"".join(self.piece(token) for token in ids if not self.is_control(token))
+
+
+@contextmanager
+def open_vocabulary(path: Path) -> Iterator[tuple[Vocabulary, GgufHeader]]:
+    """The tokens of the model in a GGUF file, and what stands in front of its weights; the weights are not read.
+
+    Raises:
+        ModelNotFoundError: There is no such file.
+        ModelFileError: The file is not a whole GGUF model.
+        ModelLoadError: llama.cpp refused it.
+    """
+    header = validate(path)
+    model = NativeModel(path, LoadOptions(), vocab_only=True)
+    try:
+        yield Vocabulary(model.vocabulary), header
+    finally:
+        model.close()

@@ -20,6 +20,7 @@ from tui_chat.lessons.report import (
     Facts,
     Flow,
     Heading,
+    Lane,
     Lanes,
     Line,
     Span,
@@ -89,7 +90,7 @@ def _(block: Words, width: int) -> list[Line]:
 @_drawn.register
 def _(block: Facts, width: int) -> list[Line]:
     labels = [one_line(label) for label, _ in block.rows]
-    column = min(max(map(cell_len, labels), default=0), max(1, width // 2))
+    column = min(max(map(cell_len, labels), default=0), max(1, (width - _GAP) // 2))
     lines: list[Line] = []
     for label, (_, value) in zip(labels, block.rows, strict=True):
         for index, rest in enumerate(_wrapped(value, max(1, width - column - _GAP), Tone.PLAIN) or [()]):
@@ -161,26 +162,27 @@ def _(block: Curve, width: int) -> list[Line]:
 @_drawn.register
 def _(block: Lanes, width: int) -> list[Line]:
     n = len(block.lanes)
-    lane_width = (width - _GAP * (n - 1)) // n if n else width
-    if lane_width < block.least_width:
-        lines: list[Line] = []
-        for index, lane in enumerate(block.lanes):
-            lines += [()] if index else []
-            lines += [(Span(fit(one_line(lane.title), min(width, cell_len(one_line(lane.title)))), Tone.ACCENT),)]
-            lines += draw(lane.blocks, width)
-        return lines
-    drawn = [
-        [(Span(fit(one_line(lane.title), lane_width), Tone.ACCENT),), *draw(lane.blocks, lane_width)]
-        for lane in block.lanes
-    ]
+    fitting = max(1, (width + _GAP) // (block.least_width + _GAP))
+    rows = -(-n // fitting)
+    a_row = -(-n // max(1, rows))  # as many in one row as in another: four where three fit are two and two
+    lines: list[Line] = []
+    for start in range(0, n, max(1, a_row)):
+        lines += [()] if start else []
+        lines += _side_by_side(block.lanes[start : start + a_row], (width - _GAP * (a_row - 1)) // a_row)
+    return lines
+
+
+def _side_by_side(lanes: Sequence[Lane], width: int) -> list[Line]:
+    """Lanes in one row, each of this width."""
+    drawn = [[(Span(fit(one_line(lane.title), width), Tone.ACCENT),), *draw(lane.blocks, width)] for lane in lanes]
     joined: list[Line] = []
     for index in range(max(map(len, drawn), default=0)):
         spans: list[Span] = []
         for number, lines in enumerate(drawn):
             line = lines[index] if index < len(lines) else ()
             spans += line
-            if number < n - 1:
-                spans.append(Span(" " * (lane_width - sum(cell_len(span.text) for span in line) + _GAP)))
+            if number < len(drawn) - 1:
+                spans.append(Span(" " * (width - sum(cell_len(span.text) for span in line) + _GAP)))
         joined.append(tuple(spans))
     return joined
 

@@ -144,7 +144,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """Texts side by side where there is room, one below the other where there is none."""
+    """Texts side by side, as many in a row as there is room for; one below the other where there is none."""
 
     lanes: tuple[Lane, ...]
     least_width: int = 24

@@ -44,6 +44,7 @@ from tui_chat.ui.widgets.turns import NoticeKind
 if TYPE_CHECKING:
     from tui_chat.engine.types import EngineEvent, GeneratedToken, Limits
     from tui_chat.ui.news import News
+    from tui_chat.ui.widgets.inspector import Inspector
 
 SWITCH_INTERVAL_S = 0.0005
 """How long the screen may keep the interpreter while the engine thread waits for it, instead of Python's 5 ms."""
@@ -88,6 +89,8 @@ class TuiChatApp(App[int]):
             self.register_theme(theme.to_textual())
         self.closed_cleanly = True
         """False if the engine thread did not end in time."""
+        self.educational = loaded.settings.ui.educational
+        """Whether each answer is followed by a log of how it came about."""
         self._settings = loaded.settings
         self._model = model
         self._history = history or InputHistory(None)
@@ -164,6 +167,13 @@ class TuiChatApp(App[int]):
         startup.mark("model_ready")
         # Needed with the first answer, and too long to be imported between two keys.
         self.run_worker(asyncio.to_thread(importlib.import_module, "tui_chat.ui.widgets.calm_markdown"))
+
+    def on_chat_screen_answered(self) -> None:
+        if self.educational:
+            self._commands.log_answer()
+
+    def on_inspector_asked(self, message: Inspector.Asked) -> None:
+        self._command(f"/why {message.figure}")()
 
     @property
     def chat(self) -> ChatScreen:

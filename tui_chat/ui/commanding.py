@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
+from tui_chat.chat.conversation import Role
 from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.completion import complete
 from tui_chat.errors import EngineError, ModelNotFoundError, UsageError
 from tui_chat.ui.reporting import Reporting
-from tui_chat.ui.summary import model_line
+from tui_chat.ui.summary import ended_answers, model_line
 from tui_chat.ui.widgets.completion_menu import Offer, Suggestion
+from tui_chat.ui.widgets.inspector import Inspector
 from tui_chat.ui.widgets.turns import NoticeKind
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
+    from tui_chat.lessons.answers import AnswerFigures
+    from tui_chat.lessons.inspected import Inspected
     from tui_chat.lessons.report import Report
     from tui_chat.lessons.scene import Scene
     from tui_chat.lessons.watch import Watch
@@ -22,8 +26,6 @@ if TYPE_CHECKING:
     from tui_chat.ui.screens.chat import ChatScreen
     from tui_chat.ui.session import Session
     from tui_chat.ui.widgets.report_card import ReportCard
-
-_LIMITS = {"max_tokens": "max_length"}
 
 
 class AppCommands:
@@ -61,6 +63,16 @@ class AppCommands:
         """Copies or saves a report."""
         await self._reporting.take(card, what)
 
+    def log_answer(self) -> None:
+        """Shows how the answer that has just ended came about."""
+        from tui_chat.lessons.educational import answer_log
+
+        session = self._session
+        answer, answers = session.answer, ended_answers(session)
+        if session.model is not None and answer is not None and answers:
+            report = answer_log(session.model, answer.prompt_ids, answers[-1])
+            self._reporting.put(report.title, report, follow=False)
+
     # CommandContext
 
     def get_sampling(self, name: str) -> int | float | None:
@@ -73,12 +85,22 @@ class AppCommands:
         self._session.set_value(name, value)
         self._chat.show_setting(name)
 
-    def get_limit(self, name: str) -> object:
-        return getattr(self._session.inference, _LIMITS.get(name, name))
+    def get_setting(self, name: str) -> object:
+        return self._session.value(name)
 
-    def set_limit(self, name: str, value: object) -> None:
+    def default_setting(self, name: str) -> object:
+        return self._session.setting_default(name)
+
+    def set_setting(self, name: str, value: object) -> None:
         self._session.set_value(name, value)
         self._chat.show_setting(name)
+
+    def prefill(self) -> str:
+        return self._session.prefill
+
+    def set_prefill(self, text: str) -> None:
+        self._session.prefill = text
+        self._chat.show_setting("prefill")
 
     def system(self) -> str | None:
         return self._session.conversation.system
@@ -149,17 +171,53 @@ class AppCommands:
             raise EngineError("no model is loaded yet: the demonstrations need one")
         self._reporting.start(title, lesson)
 
+    def show_report(self, title: str, report: Report) -> None:
+        self._reporting.put(title, report)
+
+    def answers(self) -> tuple[AnswerFigures, ...]:
+        return ended_answers(self._session)
+
+    def educational(self) -> bool:
+        return self._app.educational
+
+    def set_educational(self, on: bool) -> None:
+        self._app.educational = on
+
     def scene(self) -> Scene:
         from tui_chat.lessons.scene import Scene
 
         session = self._session
         inference = session.inference
+        pieces = session.pieces
+
+        def find(text: str) -> int | None:
+            wanted = text.encode()
+            return next((token for token, piece in enumerate(pieces) if piece == wanted), None)
+
         # A demonstration draws with a seed of its own where none is fixed, the same each time.
         return Scene(
             messages=session.conversation.path,
-            params=inference.sampling_params(inference.seed or 0, lambda _: None),
+            params=inference.sampling_params(inference.seed or 0, find),
             limits=inference.limits(),
             configured_template=session.settings.tokenizer.chat_template,
+            enable_thinking=inference.enable_thinking,
+            prefill=session.prefill,
+        )
+
+    def inspected(self) -> Inspected:
+        from tui_chat.lessons.inspected import Inspected
+
+        session = self._session
+        message, answer = session.conversation.last(Role.ASSISTANT), session.answer
+        if message is None:
+            return Inspected(model=session.model)
+        return Inspected.of(
+            message,
+            session.tokens_of.get(message.id, ()),
+            self._chat.query_one(Inspector).index,
+            prompt_ids=answer.prompt_ids if answer is not None and answer.message_id == message.id else None,
+            model=session.model,
+            piece_of=session.piece_of,
         )
 
     def show(self, markdown: str) -> None:

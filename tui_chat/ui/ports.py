@@ -54,5 +54,8 @@ class Ask(Protocol):
     def __call__(self, job: Callable[[Engine], T], /) -> Future[T]: ...
 
 
-BuildRequest = Callable[["Engine", Sequence[Message], SamplingParams, InferenceSettings], GenerationRequest]
-"""Renders the messages with the model's template and makes the request; runs on the engine thread."""
+BuildRequest = Callable[["Engine", Sequence[Message], SamplingParams, InferenceSettings, str], GenerationRequest]
+"""Renders the messages with the model's template and makes the request; runs on the engine thread.
+
+The text at the end is what the answer is to begin with.
+"""

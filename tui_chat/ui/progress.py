@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tui_chat.engine.types import FinishReason, GeneratedToken, SamplingParams, Timings, Usage
+from tui_chat.engine.types import (
+    FinishReason,
+    GeneratedToken,
+    GenerationFailed,
+    GenerationFinished,
+    GenerationStarted,
+    PrefillProgressed,
+    SamplingParams,
+    Timings,
+    TokensGenerated,
+    Usage,
+)
 from tui_chat.errors import TuiChatError
 
 if TYPE_CHECKING:
@@ -13,6 +24,9 @@ if TYPE_CHECKING:
 
 RATE_WINDOW_S = 2.0
 """The live rate is that of about this long a time."""
+
+AnswerEvent = GenerationStarted | PrefillProgressed | TokensGenerated | GenerationFinished | GenerationFailed
+"""What the engine reports of an answer."""
 
 
 @dataclass(slots=True)
@@ -25,13 +39,15 @@ class Answer:
     began: float
     retry_of: str | None = None
     """The message that was the tip before, if this is another try."""
+    begun_with: str = ""
+    """The text it was to begin with."""
     params: SamplingParams | None = None
     """The settings in use, from when the engine began."""
     tokens: list[GeneratedToken] = field(default_factory=list)
     text: str = ""
     prefill: tuple[int, int] | None = None
     """Prompt tokens done and in all, while the prompt is read."""
-    n_prompt: int = 0
+    prompt_ids: tuple[int, ...] = ()
     usage: Usage | None = None
     timings: Timings | None = None
     reason: FinishReason | None = None
@@ -45,6 +61,11 @@ class Answer:
         return self.reason is None and self.error is None
 
     @property
+    def n_prompt(self) -> int:
+        """Tokens of the prompt; 0 until the engine begins."""
+        return len(self.prompt_ids)
+
+    @property
     def rate(self) -> float | None:
         """Tokens a second: of the last seconds while it runs, of the whole answer afterwards."""
         if self.timings is not None:
@@ -54,7 +75,25 @@ class Answer:
         (first_s, first), (last_s, last) = self.arrivals[0], self.arrivals[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else None
 
-    def arrived(self, now: float) -> None:
+    def take(self, event: AnswerEvent, now: float) -> None:
+        """Takes in what the engine reports of it, at the time `now`."""
+        match event:
+            case GenerationStarted(request=request):
+                self.prompt_ids = request.prompt_ids[: len(request.prompt_ids) - request.n_prefilled]
+                self.prefill = (0, len(request.prompt_ids))
+                self.params = request.params
+            case PrefillProgressed(done=done, total=total):
+                self.prefill = (done, total)
+            case TokensGenerated(tokens=tokens, text=text):
+                self.tokens.extend(tokens)
+                self.text += text
+                self._arrived(now)
+            case GenerationFinished():
+                self.usage, self.timings, self.reason = event.usage, event.timings, event.reason
+            case GenerationFailed(error=error):
+                self.error = error
+
+    def _arrived(self, now: float) -> None:
         """Notes that tokens came, for the rate."""
         self.arrivals.append((now, len(self.tokens)))
         while len(self.arrivals) > 2 and now - self.arrivals[0][0] > RATE_WINDOW_S:

@@ -41,6 +41,25 @@ class Reporting:
         """Puts a card into the transcript and has the report made; returns at once."""
         self._app.chat.call_next(self._start, title, lesson)
 
+    def put(self, title: str, report: Report, *, follow: bool = True) -> None:
+        """Puts a card with a finished report into the transcript; returns at once.
+
+        Args:
+            title: Of the card.
+            report: What it shows.
+            follow: Scroll to it.
+        """
+        self._app.chat.call_next(self._put, title, report, follow)
+
+    async def _put(self, title: str, report: Report, follow: bool) -> None:
+        from tui_chat.ui.widgets.report_card import ReportCard
+
+        card = ReportCard(title)
+        await self._app.chat.show_card(card, follow=follow)
+        card.show(report, done=True)
+        if follow:
+            self._app.chat.follow_card(card)
+
     async def _start(self, title: str, lesson: Lesson) -> None:
         from tui_chat.ui.widgets.report_card import ReportCard
 

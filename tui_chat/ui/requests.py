@@ -41,9 +41,14 @@ class RequestBuilder:
         self._noted: tuple[str, ...] = ()
 
     def __call__(
-        self, engine: Engine, messages: Sequence[Message], params: SamplingParams, inference: InferenceSettings
+        self,
+        engine: Engine,
+        messages: Sequence[Message],
+        params: SamplingParams,
+        inference: InferenceSettings,
+        prefill: str = "",
     ) -> GenerationRequest:
-        """Makes the request that answers the last of the messages.
+        """Makes the request that answers the last of the messages, with an answer that begins with `prefill`.
 
         Raises:
             TemplateError: The template does not parse, or refuses the messages.
@@ -62,6 +67,8 @@ class RequestBuilder:
             n_ctx=engine.info.n_ctx,
             reserve=limits.max_tokens,
             at_least=self._dropped,
+            enable_thinking=inference.enable_thinking,
+            prefill=prefill,
         )
         notes = prompt.notes
         if prompt.dropped and prompt.dropped != self._dropped:
@@ -73,7 +80,7 @@ class RequestBuilder:
                 self._report(PromptNoted(notes))
         room = engine.info.n_ctx - len(prompt.ids)
         limits = self._limit(replace(limits, max_tokens=min(limits.max_tokens, room)))
-        return GenerationRequest(prompt_ids=prompt.ids, params=params, limits=limits)
+        return GenerationRequest(prompt_ids=prompt.ids, n_prefilled=prompt.n_prefilled, params=params, limits=limits)
 
     def _template_of(self, engine: Engine) -> ChatTemplate:
         from tui_chat.chat.template import choose_template

@@ -40,8 +40,7 @@ def _read(path: Path) -> Resumed:
     if not path.is_file():
         return nothing
     with Store(path) as store:
-        # One without a title is a system text to which nothing was said.
-        newest = next((summary for summary in store.conversations() if summary.title), None)
+        newest = store.newest()
         if newest is None:
             return nothing
         conversation = store.load(newest.id)

@@ -9,8 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from tui_chat.chat.conversation import Conversation, Message, Role
 from tui_chat.config import Settings
@@ -18,23 +17,17 @@ from tui_chat.engine.types import (
     SAMPLING_FIELDS,
     FinishReason,
     GeneratedToken,
-    GenerationFailed,
-    GenerationFinished,
     GenerationRequest,
     GenerationStarted,
-    ModelFailed,
     ModelInfo,
-    ModelLoaded,
-    ModelLoading,
-    PrefillProgressed,
     SamplingParams,
-    TokensGenerated,
 )
 from tui_chat.errors import EngineError, UsageError
-from tui_chat.ui.news import DownloadAdvanced, DownloadEnded, DownloadFailed, News, PiecesRead
-from tui_chat.ui.pieces import read_pieces
+from tui_chat.lessons.inspected import CHANGED
+from tui_chat.ui.current_model import CurrentModel, ModelEvent
+from tui_chat.ui.news import News
 from tui_chat.ui.ports import Archive, Ask, BuildRequest, Downloads, Worker
-from tui_chat.ui.progress import Answer, Loading
+from tui_chat.ui.progress import Answer, AnswerEvent, Loading
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -86,27 +79,39 @@ class Session:
         self.settings = settings
         self.inference = settings.inference
         self.conversation = conversation or Conversation()
-        self.model: ModelInfo | None = None
-        self.loading: Loading | None = None
         self.answer: Answer | None = None
-        self.pieces: list[bytes] = []
+        self.prefill = ""
+        """What the next answer is to begin with."""
         self.tokens_of = {key: list(tokens) for key, tokens in (tokens_of or {}).items()}
         """Tokens of the answers of this run, and of those that came with the conversation, by message."""
         self.lessons: set[CancelFlag] = set()
         """What stops the demonstrations under way."""
-        self._check_tokenizer = check_tokenizer
         self._worker = worker
+        self._model = CurrentModel(settings, worker, downloads, report, check_tokenizer)
         self._build_request = build_request
         self._archive = archive
         self._downloads = downloads
-        self._report = report
         self._clock = clock
         self._saved_at = 0.0
-        self._load_id = 0
         if conversation is None and settings.inference.system:
             self.conversation.set_system(settings.inference.system)
 
     # What is going on
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model that answers."""
+        return self._model.info
+
+    @property
+    def loading(self) -> Loading | None:
+        """The model on its way."""
+        return self._model.loading
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The bytes of the model's tokens, as far as they are known."""
+        return self._model.pieces
 
     @property
     def answering(self) -> bool:
@@ -139,30 +144,12 @@ class Session:
         Raises:
             ModelNotFoundError: Nothing is there under that name.
         """
-        from tui_chat.models.resolve import parse_spec, spec_from_settings
-
         self._worker.start()
-        llm = self.settings.llm
-        if model is not None:
-            spec = parse_spec(model)
-        else:
-            spec = spec_from_settings(path=llm.path, repo=llm.repo, file=llm.file, branch=llm.branch)
-        self.switch_model(spec)
+        self._model.start(model)
 
     def switch_model(self, spec: ModelSpec) -> None:
         """Begins to fetch and load a model; the present one answers until the new one is there."""
-        if self.loading is not None:
-            self._downloads.cancel()
-        if spec.kind in ("hub", "checkpoint"):
-            self.loading = Loading(spec.label, download=self._downloads.fetch(spec))
-        else:
-            from tui_chat.models.resolve import file_of
-
-            self._load(file_of(spec), spec.label)
-
-    def _load(self, path: Path, label: str) -> None:
-        options = self.settings.llm.load_options(self.settings.tokenizer.eos_token)
-        self.loading = Loading(label, request_id=self._worker.load(path, options), fraction=0.0)
+        self._model.switch(spec)
 
     def ask(self, job: Callable[[Engine], T]) -> Future[T]:
         """Asks the engine something, on its thread, in its turn."""
@@ -201,12 +188,14 @@ class Session:
     def undo_answer(self) -> str | None:
         """Takes back the last answer, which came to nothing, and the message it was asked for; gives that one's text.
 
+        What it was to begin with is kept for the next one.
         None if it was another try: what was there before is there again.
         """
         answer = self.answer
         if answer is None or answer.message_id not in self.conversation:
             return None
         self.answer = None
+        self.prefill = self.prefill or answer.begun_with
         asked = self.conversation[answer.message_id].parent_id
         gone = [answer.message_id]
         text: str | None = None
@@ -288,25 +277,10 @@ class Session:
 
     def handle(self, event: EngineEvent | News) -> bool:
         """Takes in what another thread reports; False if it is stale and to be ignored."""
-        match event:
-            case ModelLoading() | ModelLoaded() | ModelFailed():
-                return self._model_event(event)
-            case DownloadAdvanced() | DownloadEnded() | DownloadFailed():
-                return self._download_event(event)
-            case PiecesRead(load_id, first, pieces):
-                if load_id != self._load_id or first != len(self.pieces):
-                    return False
-                self.pieces.extend(pieces)
-                self._read_pieces()
-                return True
-            case (
-                GenerationStarted()
-                | PrefillProgressed()
-                | TokensGenerated()
-                | GenerationFinished()
-                | GenerationFailed()
-            ):
-                return self._answer_event(event)
+        if isinstance(event, ModelEvent):
+            return self._model.take(event)
+        if isinstance(event, AnswerEvent):
+            return self._answer_event(event)
         return True
 
     def tick(self) -> None:
@@ -323,64 +297,15 @@ class Session:
         self._archive.close()
         return ended
 
-    def _model_event(self, event: ModelLoading | ModelLoaded | ModelFailed) -> bool:
-        # What an earlier load did to the model holds as well; only the display is the last one's.
-        loading = self.loading
-        shown = loading is not None and loading.request_id == event.request_id
-        if isinstance(event, ModelLoading):
-            if loading is not None and shown:
-                loading.fraction = event.fraction
-            return shown
-        if shown:
-            self.loading = None
-        if isinstance(event, ModelLoaded):
-            self.model = event.info
-            self.pieces = []
-            self._load_id = event.request_id
-            self._read_pieces()
-            if self._check_tokenizer is not None:
-                self._check_tokenizer(self._worker.run)
-        elif not event.kept:
-            self.model = None
-        return True
-
-    def _download_event(self, event: DownloadAdvanced | DownloadEnded | DownloadFailed) -> bool:
-        loading = self.loading
-        if loading is None or loading.download != event.number:
-            return False
-        if isinstance(event, DownloadAdvanced):
-            loading.progress = event.progress
-            loading.fraction = event.progress.fraction
-        elif isinstance(event, DownloadEnded):
-            self._load(event.path, loading.label)
-        else:
-            self.loading = None
-        return True
-
-    def _answer_event(
-        self, event: GenerationStarted | PrefillProgressed | TokensGenerated | GenerationFinished | GenerationFailed
-    ) -> bool:
+    def _answer_event(self, event: AnswerEvent) -> bool:
         answer = self.answer
         if answer is None or answer.request_id != event.request_id:
             return False
-        match event:
-            case GenerationStarted(request=request):
-                answer.n_prompt = len(request.prompt_ids)
-                answer.prefill = (0, answer.n_prompt)
-                answer.params = request.params
-                self._set_live()
-            case PrefillProgressed(done=done, total=total):
-                answer.prefill = (done, total)
-            case TokensGenerated(tokens=tokens, text=text):
-                answer.tokens.extend(tokens)
-                answer.text += text
-                answer.arrived(self._clock())
-            case GenerationFinished():
-                answer.usage, answer.timings, answer.reason = event.usage, event.timings, event.reason
-                self._keep_answer()
-            case GenerationFailed(error=error):
-                answer.error = error
-                self._keep_answer()
+        answer.take(event, self._clock())
+        if isinstance(event, GenerationStarted):
+            self._set_live()
+        elif not answer.running:
+            self._keep_answer()
         return True
 
     # Inside
@@ -397,18 +322,20 @@ class Session:
         messages = self.conversation.path
         inference = self.inference
         seed = inference.seed if inference.seed is not None else secrets.randbits(32)
-        settings = {name: value for name, value in inference.model_dump(mode="json").items() if value is not None}
+        prefill, self.prefill = self.prefill, ""
+        settings = {**inference.model_dump(mode="json"), "seed": seed, "prefill": prefill or None}
         message = self.conversation.begin_answer(
-            model=self.model.name if self.model else None, settings={**settings, "seed": seed}
+            model=self.model.name if self.model else None,
+            settings={name: value for name, value in settings.items() if value is not None},
         )
 
         def build(engine: Engine) -> GenerationRequest:
             # Here, because only the engine thread may ask the vocabulary which tokens the texts to ban are.
             params = inference.sampling_params(seed, engine.vocab.find)
-            return self._build_request(engine, messages, params, inference)
+            return self._build_request(engine, messages, params, inference, prefill)
 
         request_id = self._worker.generate(build)
-        self.answer = Answer(request_id, message.id, seed, self._clock(), retry_of)
+        self.answer = Answer(request_id, message.id, seed, self._clock(), retry_of, prefill)
         self.tokens_of[message.id] = self.answer.tokens
         self._save(message)
         return self.answer
@@ -420,12 +347,18 @@ class Session:
             return
         params = replace(answer.params, **{name: getattr(self.inference, name) for name in LIVE_FIELDS})
         if params != answer.params:
+            self._note_changes(answer, params)
             answer.params = params
             self._worker.set_params(params)
 
-    def _read_pieces(self) -> None:
-        if self.model is not None and len(self.pieces) < self.model.n_vocab:
-            read_pieces(self._worker.run, self._load_id, len(self.pieces), self.model.n_vocab, self._report)
+    def _note_changes(self, answer: Answer, params: SamplingParams) -> None:
+        """Keeps with the message which settings did not stay as it was begun with, and from which token on."""
+        message = self.conversation[answer.message_id]
+        changed = {
+            name: len(answer.tokens) for name in LIVE_FIELDS if getattr(params, name) != getattr(answer.params, name)
+        }
+        known = cast("Mapping[str, int]", message.settings.get(CHANGED, {}))
+        self.conversation.update(replace(message, settings={**message.settings, CHANGED: {**changed, **known}}))
 
     def _keep_answer(self) -> None:
         answer = self.answer
@@ -438,6 +371,8 @@ class Session:
                 ids=tuple(token.id for token in answer.tokens),
                 finished=not answer.running,
                 finish_reason=answer.reason,
+                usage=answer.usage,
+                timings=answer.timings,
             )
         )
         self._save(message)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from tui_chat.chat.conversation import Message
+from tui_chat.chat.conversation import Message, Role
 from tui_chat.display import figures
 from tui_chat.display.text import one_line
 from tui_chat.engine.types import FinishReason, ModelInfo
+from tui_chat.lessons.answers import AnswerFigures
 from tui_chat.ui.session import Session
 from tui_chat.ui.widgets.status_bar import StatusBar
 
@@ -30,6 +31,11 @@ def sampling_line(session: Session) -> str:
     if inference.repeat_penalty != 1:
         parts.append(f"repeat {inference.repeat_penalty:.2f}")
     parts.append("seed random" if inference.seed is None else f"seed {inference.seed}")
+    if inference.enable_thinking is not None:
+        parts.append("think on" if inference.enable_thinking else "think off")
+    if session.prefill:
+        begun = one_line(session.prefill)
+        parts.insert(0, f"begins “{begun if len(begun) <= 16 else begun[:15] + '…'}”")
     return " · ".join(parts)
 
 
@@ -38,10 +44,8 @@ def answer_footer(session: Session, message: Message) -> str:
     parts: list[str] = []
     if message.ids is not None:
         parts.append(f"{len(message.ids)} token{'' if len(message.ids) == 1 else 's'}")
-    answer = session.answer
-    timings = answer.timings if answer is not None and answer.message_id == message.id else None
-    if timings is not None and timings.tokens_per_s > 0:
-        parts.append(figures.rate(timings.tokens_per_s))
+    if message.timings is not None and message.timings.tokens_per_s > 0:
+        parts.append(figures.rate(message.timings.tokens_per_s))
     if message.finish_reason is not None:
         parts.append(figures.FINISH_WORDS[FinishReason(message.finish_reason)])
     elif not message.finished:
@@ -51,6 +55,16 @@ def answer_footer(session: Session, message: Message) -> str:
         place = next(index for index, sibling in enumerate(siblings, 1) if sibling.id == message.id)
         parts.append(f"‹ {place}/{len(siblings)} ›")
     return " · ".join(parts)
+
+
+def ended_answers(session: Session) -> tuple[AnswerFigures, ...]:
+    """Gives what is known of the answers on the current path, without the one under way."""
+    under_way = session.answer.message_id if session.answer is not None and session.answering else None
+    return tuple(
+        AnswerFigures.of(message, (token.trace for token in session.tokens_of.get(message.id, ()) if token.trace))
+        for message in session.conversation.path
+        if message.role is Role.ASSISTANT and message.id != under_way
+    )
 
 
 def show_status(bar: StatusBar, session: Session) -> None:

@@ -70,6 +70,9 @@ class ChatScreen(PanedScreen):
     class ModelReady(TextualMessage):
         """A model can answer from now on."""
 
+    class Answered(TextualMessage):
+        """An answer has ended."""
+
     def __init__(
         self,
         session: Session,
@@ -142,10 +145,10 @@ class ChatScreen(PanedScreen):
         if self._pane != "chat" and self.has_class("-narrow"):
             self.show_pane("chat", focus=True)
 
-    async def show_card(self, card: ReportCard) -> None:
-        """Shows a report's card in the transcript, on whatever pane one is."""
-        await self.query_one(Transcript).add_card(card)
-        if self._pane != "chat" and self.has_class("-narrow"):
+    async def show_card(self, card: ReportCard, *, follow: bool = True) -> None:
+        """Puts a report's card into the transcript and shows it, on whatever pane one is, if that is wanted."""
+        await self.query_one(Transcript).add_card(card, follow=follow)
+        if follow and self._pane != "chat" and self.has_class("-narrow"):
             self.show_pane("chat", focus=True)
 
     def follow_card(self, card: ReportCard) -> None:
@@ -318,6 +321,7 @@ class ChatScreen(PanedScreen):
         if turn is not None and answer is not None and answer.message_id in self._session.conversation:
             turn.grow(answer.text)
             await turn.finish(answer_footer(self._session, self._session.conversation[answer.message_id]))
+            self.post_message(self.Answered())
 
     async def _failed(self, error: TuiChatError) -> None:
         self._flush_tokens()

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.message import Message
 from textual.reactive import reactive
+from textual.widget import Widget
 
 from tui_chat.engine.types import GeneratedToken
 from tui_chat.ui.widgets.candidates import CandidateTable
@@ -26,6 +28,19 @@ class Inspector(Vertical):
     Inspector { height: 1fr; }
     """
 
+    class Asked(Message):
+        """Somebody wants a figure of the token on show explained."""
+
+        def __init__(self, inspector: Inspector, figure: str) -> None:
+            super().__init__()
+            self.inspector = inspector
+            self.figure = figure
+            """As `/why` names it."""
+
+        @property
+        def control(self) -> Widget:
+            return self.inspector
+
     n_vocab: reactive[int] = reactive(0)
 
     def __init__(self, piece_of: Callable[[int], bytes | None], *, id: str | None = None) -> None:
@@ -42,6 +57,11 @@ class Inspector(Vertical):
     def watch_n_vocab(self, n_vocab: int) -> None:
         if self.is_mounted:
             self.query_one(TokenFacts).n_vocab = n_vocab
+
+    @property
+    def index(self) -> int | None:
+        """Which token of the answer is on show; None where there is none."""
+        return self.query_one(TokenStrip).current
 
     def show_answer(self, tokens: Sequence[GeneratedToken]) -> None:
         """Shows another answer's tokens, following the newest."""
@@ -63,6 +83,16 @@ class Inspector(Vertical):
         event.stop()
         self._inspect()
 
+    @on(TokenStrip.Asked)
+    def _strip_asked(self, event: TokenStrip.Asked) -> None:
+        event.stop()
+        self.post_message(self.Asked(self, "probability"))
+
+    @on(TokenFacts.Asked)
+    def _facts_asked(self, event: TokenFacts.Asked) -> None:
+        event.stop()
+        self.post_message(self.Asked(self, event.figure))
+
     def _inspect(self) -> None:
         strip = self.query_one(TokenStrip)
         index = strip.current
@@ -82,4 +112,4 @@ class Inspector(Vertical):
         # Every change of the title draws the whole pane anew.
         if self.border_title != title:
             self.border_title = title
-            self.border_subtitle = "End follows the newest" if title.startswith("selected") else ""
+            self.border_subtitle = "? explains · End follows the newest" if title.startswith("selected") else ""

@@ -1,18 +1,44 @@
-"""The figures of one token: what it is, how likely it was, and what each stage of the sampler chain left."""
+"""The figures of one token: what it is, how likely it was, and what each stage of the sampler chain left.
+
+A click on one of them asks for its formula.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
+from textual import events
+from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
+from textual.widget import Widget
 
 from tui_chat.display.figures import count, percent, span, stage_name
 from tui_chat.display.text import hex_bytes, piece_label
 from tui_chat.engine.types import GeneratedToken, TokenTrace
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
+
+_EXPLAINED = {
+    "penalties": "repeat-penalty",
+    "top_k": "top-k",
+    "top_p": "top-p",
+    "min_p": "min-p",
+    "temperature": "temperature",
+}
+"""Stage to the figure it is explained by."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a figure stands: cells `start` to `end` of line `y`."""
+
+    figure: str
+    y: int
+    start: int
+    end: int
 
 
 class TokenFacts(Painted):
@@ -30,6 +56,18 @@ class TokenFacts(Painted):
         "stage": Paint("primary"),
     }
 
+    class Asked(Message):
+        """A figure was clicked; `figure` is what `/why` calls it."""
+
+        def __init__(self, facts: TokenFacts, figure: str) -> None:
+            super().__init__()
+            self.facts = facts
+            self.figure = figure
+
+        @property
+        def control(self) -> Widget:
+            return self.facts
+
     token: reactive[GeneratedToken | None] = reactive(None)
     """The token on show."""
     place: reactive[tuple[int, int] | None] = reactive(None)
@@ -41,6 +79,7 @@ class TokenFacts(Painted):
         super().__init__(id=id)
         self._rows: list[Line] = []
         self._rows_for: object = None
+        self._places: list[_Place] = []
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
@@ -52,7 +91,15 @@ class TokenFacts(Painted):
             return Strip.blank(width, self.rich_style)
         return self._rows[y].strip(width, self.rich_style)
 
+    def on_click(self, event: events.Click) -> None:
+        event.stop()
+        offset = event.get_content_offset(self)
+        for place in self._places:
+            if offset is not None and place.y == offset.y and place.start <= offset.x < place.end:
+                self.post_message(self.Asked(self, place.figure))
+
     def _build(self, width: int) -> list[Line]:
+        self._places = []
         name, value = self.part("name"), self.part("value")
         token = self.token
         if token is None:
@@ -75,40 +122,44 @@ class TokenFacts(Painted):
             return [head, Line(), Line().add("Not inspected: no figures were kept.", name)]
         rows = (
             (
-                ("p", percent(trace.p)),
-                ("rank", f"{trace.rank:,}"),
-                ("u", "greedy" if trace.u is None else f"{trace.u:.4f}"),
+                ("p", percent(trace.p), "probability"),
+                ("rank", f"{trace.rank:,}", "rank"),
+                ("u", "greedy" if trace.u is None else f"{trace.u:.4f}", "u"),
             ),
             (
-                ("surprisal", f"{trace.surprisal:.2f}"),
-                ("entropy", f"{trace.entropy:.2f}"),
-                ("at", span(trace.seconds)),
+                ("surprisal", f"{trace.surprisal:.2f}", "surprisal"),
+                ("entropy", f"{trace.entropy:.2f}", "entropy"),
+                ("at", span(trace.seconds), "first-token"),
             ),
         )
-        return [head, *(self._figures(row, width) for row in rows), Line(), *self._stages(trace, width)]
+        lines = [head, *(self._figures(row, width, y) for y, row in enumerate(rows, start=1)), Line()]
+        return [*lines, *self._stages(trace, width, len(lines))]
 
-    def _figures(self, row: tuple[tuple[str, str], ...], width: int) -> Line:
+    def _figures(self, row: tuple[tuple[str, str, str], ...], width: int, y: int) -> Line:
         line = Line()
         column = 0
-        for index, (name, value) in enumerate(row):
+        for index, (name, value, figure) in enumerate(row):
             line.to(column).add(name, self.part("name")).space(1).add(value, self.part("value"))
+            self._places.append(_Place(figure, y, column, line.width))
             column = (index + 1) * width // len(row)
         return line
 
-    def _stages(self, trace: TokenTrace, width: int) -> list[Line]:
+    def _stages(self, trace: TokenTrace, width: int, y: int) -> list[Line]:
         name, value, stage_style = self.part("name"), self.part("value"), self.part("stage")
-        parts: list[tuple[str, str]] = [("vocab", count(self.n_vocab))] if self.n_vocab else []
+        parts = [("vocab", count(self.n_vocab), "")] if self.n_vocab else []
         before = self.n_vocab
         for stage in trace.stages:
             if stage.survivors != before or stage.name in {"top_k", "top_p", "min_p"}:
-                parts.append((stage_name(stage.name), count(stage.survivors)))
+                parts.append((stage_name(stage.name), count(stage.survivors), _EXPLAINED.get(stage.name, "")))
             before = stage.survivors
         lines = [Line()]
-        for index, (what, left) in enumerate(parts):
+        for index, (what, left, figure) in enumerate(parts):
             arrow = "→ " if index else ""
             if lines[-1].width and lines[-1].width + len(arrow) + len(what) + len(left) + 2 > width:
                 lines.append(Line())
-            line = lines[-1]
+            line, start = lines[-1], lines[-1].width
             line.add(arrow, name).add(what, stage_style if index else name).space(1)
             line.add(left, value).space(1)
+            if figure:
+                self._places.append(_Place(figure, y + len(lines) - 1, start, line.width))
         return lines[:2]

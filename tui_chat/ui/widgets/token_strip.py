@@ -51,7 +51,7 @@ class _Placed:
 
 
 class TokenStrip(Painted, ScrollView, can_focus=True):
-    """A flow of tokens. ←/→ move, a click selects, End follows the newest again."""
+    """A flow of tokens. ←/→ move, a click selects, End follows the newest again, ? asks for the figures."""
 
     DEFAULT_CSS = """
     TokenStrip {
@@ -74,6 +74,7 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
         Binding("down", "move_line(1)", "Line down", show=False, id="tokens.down"),
         Binding("home", "first", "First token", show=False, id="tokens.first"),
         Binding("end", "newest", "Newest token", show=False, id="tokens.newest"),
+        Binding("question_mark", "explain", "Explain it", show=False, id="tokens.explain"),
     ]
 
     class Selected(Message):
@@ -83,6 +84,17 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
             super().__init__()
             self.strip = strip
             self.index = index
+
+        @property
+        def control(self) -> Widget:
+            return self.strip
+
+    class Asked(Message):
+        """Somebody wants the figures of the token on show explained."""
+
+        def __init__(self, strip: TokenStrip) -> None:
+            super().__init__()
+            self.strip = strip
 
         @property
         def control(self) -> Widget:
@@ -187,6 +199,10 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
 
     def action_newest(self) -> None:
         self._select(None)
+
+    def action_explain(self) -> None:
+        if self._tokens:
+            self.post_message(self.Asked(self))
 
     def _select(self, index: int | None) -> None:
         self.selected = index

@@ -5,6 +5,8 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.layout import Layout
+from textual.layouts.stream import StreamLayout
 from textual.widgets import Static
 
 from tui_chat.ui.settled import Settled
@@ -27,6 +29,15 @@ class Transcript(Settled, VerticalScroll, can_focus=False):
 
     def on_mount(self) -> None:
         self.anchor()
+
+    def pre_layout(self, layout: Layout) -> None:
+        """Has every turn measured anew where one grew from within.
+
+        Textual 8.2 does not count such a turn among what changed (`Screen._on_layout`): its stream layout would leave
+        it as high as it was if something else in the transcript, a new card or the scrollbar, changed at the same time.
+        """
+        if isinstance(layout, StreamLayout) and not self.screen._layout_widgets.keys().isdisjoint(self.children):
+            layout._cached_placements = None
 
     def show_welcome(self, welcome: Content) -> None:
         """Shows what is said while nothing has been said."""
@@ -53,10 +64,11 @@ class Transcript(Settled, VerticalScroll, can_focus=False):
         self.call_after_refresh(self._show_from_top, notice)
         return notice
 
-    async def add_card(self, card: ReportCard) -> None:
-        """Appends a report's card and scrolls to it."""
+    async def add_card(self, card: ReportCard, *, follow: bool = True) -> None:
+        """Appends a report's card and scrolls to it, if that is wanted."""
         await self._add(card)
-        self.follow(card)
+        if follow:
+            self.follow(card)
 
     def follow(self, card: ReportCard) -> None:
         """Scrolls to a card whose height has changed: to its beginning, where all of it does not fit."""

@@ -1,15 +1,15 @@
-"""What a GGUF file says of itself, as the JSON document of `tui-chat info`."""
+"""What a GGUF file says of itself, as the JSON document of `tui-chat info` and `/checkpoint`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tui_chat.cli.checkpoint_documents import trained_document
-from tui_chat.engine.gguf import GgufHeader, read_header, read_strings
+from tui_chat.engine.gguf import GgufHeader, read_header, read_strings, split_paths
 from tui_chat.engine.gguf.header import GgufValue
+from tui_chat.lessons.checkpoint_documents import trained_document
 
 Document = dict[str, Any]
 
@@ -27,27 +27,45 @@ _SPECIAL = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "padding_token_
 
 
 def gguf_document(path: Path) -> Document:
-    """Everything in front of the weights of the file at `path`.
+    """Everything in front of the weights of the file at `path`, and of the model's other files beside it.
 
     Raises:
         ModelFileError: It is not a whole GGUF file.
     """
-    header = read_header(path)
+    parts = model_parts(path)
+    header = parts[0]
+    tensors = tensor_types(parts)
     return {
         "format": "gguf",
         "name": header.name,
         "path": str(header.path),
-        "size_bytes": header.size_bytes,
+        **({"parts": {"present": len(parts), "of": header.integer("split.count")}} if _is_split(header) else {}),
+        "size_bytes": sum(part.size_bytes for part in parts),
         "architecture": header.architecture,
-        "quantization": header.quantization,
-        "n_parameters": header.n_params,
+        "quantization": tensors[0]["type"] if tensors else "",
+        "n_parameters": sum(part.n_params for part in parts),
         "sizes": dict(_sizes(header)),
-        "tensors": _tensor_types(header),
+        "tensors": tensors,
         "tokenizer": _tokenizer(header),
         "chat_template": header.text("tokenizer.chat_template"),
         "training": trained_document(header) or None,
         "metadata": {key: _plain(value) for key, value in header.metadata.items()},
     }
+
+
+def model_parts(path: Path) -> list[GgufHeader]:
+    """The header of a model's file; of a split model, those of all its files that are there, the given one first.
+
+    Raises:
+        ModelFileError: One is not a whole GGUF file.
+    """
+    header = read_header(path)
+    paths = split_paths(path, header.integer("split.count") or 0) if _is_split(header) else None
+    return [header, *(read_header(other) for other in paths or [] if other != path and other.is_file())]
+
+
+def _is_split(header: GgufHeader) -> bool:
+    return (header.integer("split.count") or 0) > 1
 
 
 def _sizes(header: GgufHeader) -> Iterator[tuple[str, int]]:
@@ -59,9 +77,10 @@ def _sizes(header: GgufHeader) -> Iterator[tuple[str, int]]:
         yield "vocab", tokens.length
 
 
-def _tensor_types(header: GgufHeader) -> list[Document]:
+def tensor_types(parts: Sequence[GgufHeader]) -> list[Document]:
+    """Tensors, numbers and bytes by the type they are stored in, the one that takes most bytes first."""
     count, size_bytes, elements = Counter[str](), Counter[str](), Counter[str]()
-    for tensor in header.tensors:
+    for tensor in (tensor for part in parts for tensor in part.tensors):
         name = tensor.type.name
         count[name] += 1
         size_bytes[name] += tensor.size_bytes

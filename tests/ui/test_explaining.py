@@ -1,0 +1,102 @@
+"""From a figure on the screen to its formula: the key on the tokens, a click, settings that did not stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ui.scripted import INFO, ScriptedWorker, make_app, ready, settle, type_in
+from tests.ui.test_chat_screen import NARROW, WIDE, shown
+from tui_chat.config import InferenceSettings
+from tui_chat.lessons.inspected import CHANGED
+from tui_chat.ui.app import TuiChatApp
+from tui_chat.ui.commanding import AppCommands
+from tui_chat.ui.widgets.report_card import ReportCard
+from tui_chat.ui.widgets.token_facts import TokenFacts
+from tui_chat.ui.widgets.token_strip import TokenStrip
+
+
+def card_text(app: TuiChatApp) -> str:
+    return app.chat.query(ReportCard).last().text
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+async def test_the_key_explains_the_selected_token(size: tuple[int, int]) -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=size) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "What is a token?")
+        await pilot.press("f3", "question_mark")
+        assert not app.chat.query(ReportCard)
+        worker.answer("A token is a small piece of text.")
+        await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) == 8, "the tokens")
+        await pilot.press("f3", "home", "right", "question_mark")
+        await settle(pilot, lambda: "/why probability" in shown(app), "the card")
+        assert "token 2 of 8 of the answer:  ·token" in card_text(app)
+        assert "e^(−0.4780 − 0.0000) = e^(−0.4780) = 0.6200" in card_text(app)
+
+
+async def test_a_click_on_a_figure_explains_it() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "What is a token?")
+        worker.answer("A token is a small piece of text.")
+        facts = app.chat.query_one(TokenFacts)
+        await settle(pilot, lambda: "surprisal" in shown(app), "the figures")
+        places = {place.figure: place for place in facts._places}
+        assert list(places) == [
+            *("probability", "rank", "u", "surprisal", "entropy", "first-token"),
+            *("top-k", "top-p", "min-p"),
+        ]
+        for count, place in enumerate((places["entropy"], places["top-p"]), start=1):
+            await pilot.click(TokenFacts, offset=(place.start + facts.gutter.left, place.y + facts.gutter.top))
+            await settle(pilot, lambda count=count: len(app.chat.query(ReportCard)) == count, place.figure)  # type: ignore[misc]
+            assert app.chat.query(ReportCard).last()._title == f"/why {place.figure}"
+        await pilot.click(TokenFacts, offset=(facts.gutter.left, facts.gutter.top))
+        await pilot.pause()
+        assert len(app.chat.query(ReportCard)) == 2
+
+
+async def test_while_an_answer_streams_figures_are_explained_at_once() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker, inference=InferenceSettings(seed=7, top_k=40))
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "What is a token?")
+        worker.begin()
+        worker.say("A token is")
+        await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) == 3, "the tokens")
+        await type_in(pilot, "/top-k 7")
+        await type_in(pilot, "/why top-k")
+        await settle(pilot, lambda: "/why top-k" in shown(app), "the card")
+        assert "min(40, 64) = 40" in card_text(app)
+        worker.say(" a small piece")
+        await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) == 6, "more tokens")
+        await type_in(pilot, "/why top-k")
+        await settle(pilot, lambda: len(app.chat.query(ReportCard)) == 2, "another card")
+        assert "top_k was changed while this answer was written" in card_text(app)
+        worker.finish()
+        await settle(pilot, lambda: not app.session.answering, "the end")
+        message = app.session.conversation.tip
+        assert message is not None and message.settings[CHANGED] == {"top_k": 3}
+
+
+async def test_what_is_inspected_is_known_to_commands() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        commands = AppCommands(app)
+        nothing = commands.inspected()
+        assert (nothing.token, nothing.model) == (None, INFO)
+        await type_in(pilot, "What is a token?")
+        worker.answer("A token is a small piece of text.")
+        await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) == 8, "the tokens")
+        seen = commands.inspected()
+        assert seen.index == 7 and seen.prompt_ids == tuple(range(24))
+        assert seen.setting("seed") == 7 and seen.usage is not None and seen.written_by == "pocket"
+        assert seen.label(4) == "·token"
+        offered = commands.complete("/why entr").suggestions
+        assert offered[0].text == "/why entropy" and "1.830 nats" in offered[0].hint

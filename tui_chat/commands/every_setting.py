@@ -1,0 +1,138 @@
+"""`/set`: any setting of `inference` by its field name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tui_chat.commands.fuzzy import nearest
+from tui_chat.commands.parsing import Invocation
+from tui_chat.commands.registry import Argument, Command, CommandContext
+from tui_chat.commands.settings import GROUP, KNOBS, show_setting, shown
+from tui_chat.config import parse_setting
+from tui_chat.errors import UsageError
+from tui_chat.lessons.report import Cell, Column, Report, Span, Table, Tone
+
+_VALUE_CHARS = 16
+"""Longest value in the list of all settings."""
+
+ABOUT: Mapping[str, str] = {
+    **{knob.field: knob.details for knob in KNOBS},
+    "typical_p": "Keeps the tokens whose surprisal is nearest the entropy, up to this sum of probabilities; 1 is off.",
+    "top_n_sigma": "Keeps the logits within this many standard deviations of the best; 0 or less is off.",
+    "xtc_probability": "The chance that XTC acts on a token: it removes all but the least likely of the tokens above "
+    "xtc_threshold; 0 is off.",
+    "xtc_threshold": "The probability above which XTC removes all tokens but the least likely; above 0.5 is off.",
+    "repeat_last_n": "How many recent tokens the penalties look at; 0 is none, -1 the whole context.",
+    "frequency_penalty": "Subtracted from a recent token's logit once for each time it came; 0 is off.",
+    "presence_penalty": "Subtracted once from the logit of each recent token; 0 is off.",
+    "dry_multiplier": "Strength of DRY, a penalty on tokens that would go on with a repetition; 0 is off.",
+    "dry_base": "How fast the DRY penalty grows with the length of the repetition.",
+    "dry_allowed_length": "The longest repetition that DRY lets pass.",
+    "dry_penalty_last_n": "How many recent tokens DRY looks at; 0 is none, -1 the whole context.",
+    "logit_bias": "Added to the logits of single tokens, by id, as in `{42: 1.5, 99: -inf}`; -inf bans a token.",
+    "ban": 'Tokens that never come, by id or by their exact text, as in `[42, " however"]`.',
+    "seed": "Every draw is a function of the seed and the token's position; `null` takes a fresh one for each answer.",
+    "order": "The stages of the sampler chain, as in `top_k, min_p, temperature`; one that is not named does not run.",
+    "max_length": "An answer has at most so many tokens.",
+    "stop": 'Texts that end an answer and are not part of it, as in `["###", END]`.',
+    "time_limit_s": "Seconds after which an answer ends; `null` is no limit.",
+    "min_confidence": "An answer ends when the best token's probability falls below this; `null` is no limit.",
+    "enable_thinking": "Passed to chat templates that can switch reasoning: `true`, `false`, or `null` to leave it to "
+    "the template. `/think` shows what it changes.",
+}
+"""What each setting does."""
+
+_OTHER_NAMES = {
+    "temp": "temperature",
+    "max_tokens": "max_length",
+    "penalty": "repeat_penalty",
+    "think": "enable_thinking",
+}
+
+
+def commands() -> tuple[Command, ...]:
+    """All commands of this module."""
+    return (
+        Command(
+            name="set",
+            group=GROUP,
+            summary="Change any setting by its name",
+            run=_set,
+            arguments=(
+                Argument("name", "a setting", lambda context: [(name, _value(context, name)) for name in ABOUT]),
+                Argument("value", "written as in the settings file, or default"),
+            ),
+            details="All of `inference` in the settings, by the names that stand there: sampling changes from the next "
+            "token on, the rest from the next answer on. Without a value the setting is explained, with what it does "
+            "to the next token of this conversation.",
+            examples=(
+                ("/set", "lists all settings"),
+                ("/set typical_p 0.9", "changes one"),
+                ('/set ban [" however"]', "a list"),
+                ("/set presence_penalty", "what it is and does"),
+                ("/set typical_p default", "as when the program began"),
+            ),
+        ),
+    )
+
+
+def _set(context: CommandContext, invocation: Invocation) -> None:
+    typed, _, text = invocation.rest.partition(" ")
+    text = text.strip()
+    if not typed:
+        context.show_report(f"/{invocation.name}", _all(context))
+        return
+    name = _name(typed)
+    if not text:
+        _explain(context, invocation, name)
+        return
+    value = context.default_setting(name) if text == "default" else parse_setting(f"inference.{name}", text)
+    context.set_setting("max_tokens" if name == "max_length" else name, value)
+    context.notify(f"{name} is now {_value(context, name)}")
+
+
+def _name(typed: str) -> str:
+    """The setting that is meant.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    name = typed.lower().replace("-", "_")
+    name = _OTHER_NAMES.get(name, name)
+    if name == "system":
+        raise UsageError("the system text belongs to the conversation: change it with /system")
+    if name not in ABOUT:
+        near = nearest(name, ABOUT)
+        hint = f"did you mean {' or '.join(near)}?" if near else "/set lists all"
+        raise UsageError(f"there is no setting {typed}: {hint}")
+    return name
+
+
+def _explain(context: CommandContext, invocation: Invocation, name: str) -> None:
+    about = (f"**{name}** is **{_value(context, name)}**.", ABOUT[name])
+    if name in ("time_limit_s", "enable_thinking") or (name == "stop" and not context.get_setting(name)):
+        context.show("\n\n".join(about))
+    else:
+        show_setting(context, invocation, name, *about)
+
+
+def _all(context: CommandContext) -> Report:
+    """Every setting, its value, and the one it had when the program began."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, about in ABOUT.items():
+        now, before = _value(context, name), shown(context.default_setting(name))
+        tone = Tone.PLAIN if now == before else Tone.STRONG
+        value = _shortened(now) if now == before else f"{_shortened(now)} (was {_shortened(before)})"
+        rows.append((Span(name, tone), Span(value, tone), Span(about.replace("**", ""), Tone.DIM)))
+    columns = (Column("setting"), Column("now"), Column("what it does", grows=True))
+    document = {name: context.get_setting(name) for name in ABOUT}
+    return Report("settings", [Table(columns, tuple(rows))], {"settings": document})
+
+
+def _shortened(text: str) -> str:
+    """A value as a table has room for."""
+    return text if len(text) <= _VALUE_CHARS else text[: _VALUE_CHARS - 1] + "…"
+
+
+def _value(context: CommandContext, name: str) -> str:
+    return shown(context.get_setting(name))

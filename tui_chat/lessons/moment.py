@@ -1,0 +1,106 @@
+"""The next token of a conversation, about to be chosen: its distribution, and what each stage of the chain leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_chat.display.text import piece_label
+from tui_chat.engine.engine import Engine
+from tui_chat.engine.sampling import Choice, Sampler, softmax
+from tui_chat.engine.types import Candidate, SamplingParams
+from tui_chat.lessons.scene import Scene
+from tui_chat.lessons.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A distribution, best token first."""
+
+    ids: NDArray[np.int64]
+    """(n,) token ids."""
+    logits: NDArray[np.float64]
+    """(n,) nats, finite."""
+    p: NDArray[np.float64]
+    """(n,) probabilities; they sum to 1."""
+
+    @property
+    def entropy(self) -> float:
+        """-sum p ln p, nats."""
+        return entropy(self.p)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The next token of a conversation, about to be chosen."""
+
+    engine: Engine
+    params: SamplingParams
+    ids: tuple[int, ...]
+    """The prompt."""
+    logits: NDArray[np.float32]
+    """(n_vocab,) after the last of `ids`."""
+
+    def chain(self, always: Sequence[str] = ()) -> tuple[list[tuple[str, View]], Choice]:
+        """What each stage leaves, beginning with the whole vocabulary (""), and the token that is chosen.
+
+        Args:
+            always: Stages to report even where they do nothing.
+
+        Raises:
+            SamplingError: Nothing is left to draw from.
+        """
+        sampler = Sampler(self.params, len(self.logits), self.engine.context.n_ctx, self.ids, always)
+        try:
+            choice = sampler.choose(self.logits, len(self.ids), show=-1, prefilter=False)
+        finally:
+            sampler.close()
+        views = [("", raw_view(self.logits))]
+        views += [(stage.name, _view(stage.candidates)) for stage in choice.stages]
+        return views, choice
+
+    def label(self, token: int) -> str:
+        """A token as people read it."""
+        return piece_label(self.engine.vocab.piece(int(token)))
+
+
+def next_token(engine: Engine, watch: Watch, scene: Scene) -> Moment:
+    """The first token of the answer to the last message of the user.
+
+    Args:
+        engine: Its cache stays as it is.
+        watch: Stops it.
+        scene: The conversation and the settings.
+
+    Raises:
+        PromptTooLongError: The last message alone does not fit into the context.
+        TemplateError: The template refuses the messages.
+    """
+    ids = scene.unanswered().fitted(engine).ids
+    with engine.aside(len(ids) + 1) as aside:
+        return Moment(engine, scene.params, ids, aside.logits(ids, watch.cancel))
+
+
+def entropy(p: NDArray[np.float64]) -> float:
+    """-sum p ln p of (n,) probabilities, nats (Shannon, A Mathematical Theory of Communication, 1948)."""
+    some = p[p > 0]
+    return max(0.0, float(-(some * np.log(some)).sum()))
+
+
+def raw_view(logits: NDArray[np.float32]) -> View:
+    """The whole of a raw distribution, of (n_vocab,) logits in nats."""
+    order = np.lexsort((np.arange(len(logits)), -logits))
+    order = order[: np.count_nonzero(logits > -np.inf)]
+    kept = logits[order].astype(np.float64)
+    return View(order, kept, softmax(kept))
+
+
+def _view(candidates: Sequence[Candidate]) -> View:
+    return View(
+        np.array([candidate.id for candidate in candidates], np.int64),
+        np.array([candidate.logit for candidate in candidates], np.float64),
+        np.array([candidate.p for candidate in candidates], np.float64),
+    )
