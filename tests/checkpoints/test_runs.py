@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -153,6 +154,14 @@ def test_a_validation_loss_beats_a_training_loss(tmp_path: Path) -> None:
     assert find_checkpoint("r/best", tmp_path).step == 2
 
 
+def test_a_loss_that_is_no_number_is_the_worst(tmp_path: Path) -> None:
+    for step, loss in ((1, math.nan), (2, 4.0), (3, math.inf), (4, 5.0)):
+        make_checkpoint(tmp_path / "r" / f"step-{step:06d}", step=step, validation_loss=loss)
+    make_checkpoint(tmp_path / "a" / "step-000001", step=1, validation_loss=math.nan)
+    assert find_checkpoint("r/best", tmp_path).step == find_checkpoint("best", tmp_path).step == 2
+    assert find_checkpoint("a/best", tmp_path).step == 1
+
+
 def test_a_save_broken_off_is_no_checkpoint(runs: Path) -> None:
     partial = make_checkpoint(runs / "demo" / ".step-001000.partial", step=1000).path
     (partial / WEIGHTS).write_bytes(b"half")
@@ -164,7 +173,10 @@ def test_a_save_broken_off_is_no_checkpoint(runs: Path) -> None:
     assert "killed" not in names(list_runs())
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "half", "newer", "list", "shape", "binary"])
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", "empty", "half", "newer", "list", "shape", "binary", "deep", "step", "loss", "flag", "rows", "text"],
+)
 def test_damaged_facts_are_reported_and_passed_over(runs: Path, damage: str) -> None:
     file = runs / "demo" / "step-000750" / FACTS
     text = file.read_text(encoding="utf-8")
@@ -183,6 +195,18 @@ def test_damaged_facts_are_reported_and_passed_over(runs: Path, damage: str) -> 
             file.write_text(text.replace('"width": 64', '"width": 65'))
         case "binary":
             file.write_bytes(b"\xff\xfe\0")
+        case "deep":
+            file.write_text("[" * 100_000)
+        case "step":
+            file.write_text(text.replace('"step": 750', '"step": null'))
+        case "loss":
+            file.write_text(text.replace('"validation_loss": 1.7', '"validation_loss": "low"'))
+        case "flag":
+            file.write_text(text.replace('"n_layers": 2', '"n_layers": true'))
+        case "rows":
+            file.write_text(text.replace('"row_lengths": []', '"row_lengths": [null]'))
+        case "text":
+            file.write_text(text.replace('"created": ""', '"created": 5'))
     run = next(run for run in list_runs() if run.name == "demo")
     assert [facts.step for facts in run.checkpoints] == [250, 500]
     assert "step-000750" in run.problem

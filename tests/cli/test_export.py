@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +90,39 @@ def test_people_are_told_how_to_use_it(here: Path, capsys: pytest.CaptureFixture
     assert err == "talk to it: tui-chat --model harbour-q8_0.gguf\n"
 
 
+def test_the_command_told_can_be_pasted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "harbour", "--name", "my run"]) == 0
+    assert capsys.readouterr().err == "talk to it: tui-chat --model 'my run-q8_0.gguf'\n"
+
+
+@pytest.mark.parametrize("file_type", ["q8_0", "q4_k_m"])
+def test_what_is_no_file_is_left_alone_and_links_are_followed(
+    here: Path, file_type: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if file_type == "q4_k_m":
+        pytest.importorskip("tui_chat.engine.quantize", reason="needs llama.cpp's quantizer")
+    os.mkfifo(here / "pipe")
+    (here / "to-pipe").symlink_to("pipe")
+    for name in ("pipe", "to-pipe"):
+        assert run(["export", "harbour", "--type", file_type, "--out", name]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and f"{name} is there and no regular file" in err and err.count("\n") == 1
+    assert stat.S_ISFIFO((here / "pipe").stat().st_mode) and (here / "to-pipe").is_symlink()
+    (here / "old.gguf").write_text("old")
+    (here / "link.gguf").symlink_to("old.gguf")
+    assert exported(capsys, "harbour", "--type", file_type, "--out", "link.gguf")["path"] == "link.gguf"
+    assert (here / "link.gguf").is_symlink()
+    validate(here / "old.gguf")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         (["nothing"], 1, "nothing: no such training"),
         (["harbour", "--out", "no/folder/x.gguf"], 2, "there is no folder no/folder"),
+        (["harbour", "--out", "x" * 300], 2, "File name too long"),
+        (["harbour", "--name", "x" * 300], 2, "File name too long"),
+        (["harbour", "--out", "~nobody-here/x.gguf"], 2, "name another place with --out"),
         (["harbour", "--type", "q2"], 2, "invalid value for '--type'"),
     ],
 )

@@ -13,8 +13,9 @@ import pytest
 
 from tests.cli.trained import make_checkpoint
 from tui_chat.checkpoints.facts import FACTS
-from tui_chat.checkpoints.runs import LOCK, trainings_dir
+from tui_chat.checkpoints.runs import LOCK, Run, list_runs, trainings_dir
 from tui_chat.cli.program import run
+from tui_chat.display.figures import size
 from tui_chat.models.resolve import builtin_path
 
 NUMBER_OR_NULL = {"type": ["number", "null"]}
@@ -97,7 +98,7 @@ LIST = {
 def trained() -> None:
     """Two runs: "harbour" with three checkpoints, then "two words" with one that is newer and worse."""
     make_checkpoint("harbour", 100, loss=3.5)
-    make_checkpoint("harbour", 200, loss=2.25)
+    make_checkpoint("harbour", 200, loss=2.25, settings={"batch": 8, "learning_rate": 0.5})
     make_checkpoint("harbour", 300, loss=2.5)
     make_checkpoint("two words", 50, loss=4.0, saved_s=900)
 
@@ -155,6 +156,7 @@ class TestTrainings:
         assert metadata["corpus"] == "texts/harbour.txt"
         assert metadata["seed"] == 7
         assert metadata["batch"] == 8
+        assert (metadata["learning_rate"], metadata["highest_learning_rate"]) == (1e-3, 0.5)
         assert run(["list", "--metadata", "--best"]) == 0
         assert "corpus_sha256          abab" in capsys.readouterr().out
 
@@ -162,7 +164,7 @@ class TestTrainings:
         assert run(["list"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "models"
-        assert lines[1].split()[:4] == ["builtin", "3.4", "MB", "Q8_0"]
+        assert lines[1].split()[:4] == ["builtin", *size(builtin_path().stat().st_size).split(), "Q8_0"]
         (row,) = [line for line in lines if "step-000200" in line]
         assert "step 200" in row and "loss 2.250" in row and "perplexity 9.5" in row and row.endswith("best")
 
@@ -173,6 +175,17 @@ class TestTrainings:
         assert specs(document)[:2] == ["harbour/step-000100", "harbour/step-000300"]
         assert run(["list"]) == 0
         assert "  ! " in capsys.readouterr().out
+
+    def test_a_checkpoint_that_a_training_removes_meanwhile(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def pruned() -> tuple[Run, ...]:
+            found = list_runs()
+            shutil.rmtree(trainings_dir() / "harbour" / "step-000300")
+            return found
+
+        monkeypatch.setattr("tui_chat.checkpoints.runs.list_runs", pruned)
+        assert specs(listed(capsys, "--latest")) == ["two words/step-000050"]
 
     def test_a_running_training_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
         with (trainings_dir() / "harbour" / LOCK).open("wb") as lock:
@@ -197,9 +210,11 @@ class TestModels:
         assert run(["export", "harbour", "--out", str(home / "data" / "models")]) == 0
         capsys.readouterr()
         shutil.rmtree(trainings_dir())
-        (model,) = listed(capsys, "--max-loss", "2.3", "--min-step", "200")["models"]
+        # The built-in model was trained too, further and to a lower loss.
+        filters = ("--search", "harbour", "--max-loss", "2.3", "--min-step")
+        (model,) = listed(capsys, *filters, "200")["models"]
         assert (model["name"], model["step"], model["loss"]) == ("harbour-q8_0", 200, 2.25)
-        assert listed(capsys, "--min-step", "201")["models"] == []
+        assert listed(capsys, *filters, "201")["models"] == []
 
     def test_a_file_that_cannot_be_read_is_listed_with_its_problem(
         self, home: Path, capsys: pytest.CaptureFixture[str]

@@ -126,6 +126,13 @@ class TestSettings:
         make_checkpoint("demo", 10)
         assert config_for(asked, "train").out.name == "demo-2"
 
+    @pytest.mark.parametrize("name", ["builtin", "step-5", "Best"])
+    def test_a_corpus_whose_name_means_something_else_gets_a_number(
+        self, name: str, asked: list[TrainConfig], tmp_path: Path
+    ) -> None:
+        (tmp_path / f"{name}.txt").write_text("text")
+        assert config_for(asked, "train", str(tmp_path / f"{name}.txt")).out.name == f"{name}-1"
+
     def test_name_and_out_say_where(self, asked: list[TrainConfig], tmp_path: Path) -> None:
         assert config_for(asked, "train", "--name", "my run").out == trainings_dir() / "my run"
         assert config_for(asked, "train", "--out", str(tmp_path / "here")).out == tmp_path / "here"
@@ -135,6 +142,9 @@ class TestSettings:
         [
             (("--name", "a", "--out", "b"), "--name and --out both say"),
             (("--name", "best"), "cannot be called best"),
+            (("--name", "Builtin"), "cannot be called Builtin"),
+            (("--name", "step-5"), "cannot be called step-5"),
+            (("--name", "latest "), "'latest ' cannot be the name"),
             (("--name", "a/b"), "'a/b' cannot be the name"),
             (("--name", ".."), "cannot be the name"),
             (("--preset", "story"), "the preset story has no corpus of its own"),
@@ -315,9 +325,10 @@ class TestEnds:
         make_checkpoint("harbour", 100)
         monkeypatch.setitem(sys.modules, "torch", None)
         assert run(command) == 1
-        assert capsys.readouterr() == (
-            "",
-            'tui-chat: error: training needs PyTorch, which is not installed: pip install "tui-chat[train]"\n',
+        out, err = capsys.readouterr()
+        assert out == "" and err == (
+            "tui-chat: error: training needs PyTorch, which is not installed: run make setup-dev or "
+            "pip install '.[train]' in the folder of tui-chat's source\n"
         )
 
     def test_plain_lines_name_and_explain_each_stage_once(

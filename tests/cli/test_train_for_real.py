@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,43 @@ def lines_of(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     for document in documents:
         jsonschema.validate(document, LINE)
     return documents
+
+
+def test_ctrl_c_while_the_other_process_starts_ends_all_at_once(tmp_path: Path) -> None:
+    arguments = "--preset tiny --processes 2 --device cpu --json --steps 100000 --out"
+    training = subprocess.Popen(
+        [sys.executable, "-m", "tui_chat", "train", *arguments.split(), str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert training.stdout is not None
+    try:
+        next(line for line in training.stdout if '"stage": "training"' in line)
+        wait_for(lambda: any("spawn_main" in command for command in commands_of_group(training.pid)))
+        os.killpg(training.pid, signal.SIGINT)
+        out, err = training.communicate(timeout=100)
+    finally:
+        training.kill()
+    assert (training.returncode, err) == (130, "tui-chat: error: stopped before the first step\n")
+    assert json.loads(out.splitlines()[-1])["state"] == "stopped"
+    wait_for(lambda: not list(commands_of_group(training.pid)))
+
+
+def commands_of_group(group: int) -> Iterator[str]:
+    """Command lines of the processes of a process group."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(folder.name)) == group:
+                yield (folder / "cmdline").read_text()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 class TestForReal:

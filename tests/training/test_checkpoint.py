@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import stat
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from safetensors import SafetensorError
@@ -21,7 +23,7 @@ from tests.training.learning import SHAPE, facts_at, text_config  # noqa: E402 (
 from tui_chat.checkpoints.facts import read_facts  # noqa: E402
 from tui_chat.checkpoints.runs import find_checkpoint, read_run  # noqa: E402
 from tui_chat.checkpoints.shape import Architecture, ModelShape, Positions  # noqa: E402
-from tui_chat.errors import StorageError, UsageError  # noqa: E402
+from tui_chat.errors import StorageError, TuiChatError, UsageError  # noqa: E402
 from tui_chat.training import checkpoint  # noqa: E402
 from tui_chat.training.checkpoint import load_model, load_optimizer, load_tokenizer, save  # noqa: E402
 from tui_chat.training.models import build_model  # noqa: E402
@@ -116,6 +118,67 @@ def test_a_save_that_fails_leaves_the_one_before(
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
     load_model(first)
     assert save(tmp_path, build_model(SHAPE), tiny_tokenizer, None, facts_at(2, 2.0)).step == 2
+
+
+def test_a_disk_that_fills_up_in_the_tokenizer_is_told(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    save(tmp_path, build_model(SHAPE), tiny_tokenizer, None, facts_at(1, 3.0))
+
+    class Large:
+        def to_str(self, *, pretty: bool) -> str:
+            raise OSError(28, "No space left on device")
+
+        def save(self, path: str) -> None:
+            raise Exception("No space left on device (os error 28)")
+
+    with pytest.raises(StorageError, match=r"step 2 could not be written .* the disk is full"):
+        save(tmp_path, build_model(SHAPE), cast(Tokenizer, Large()), None, facts_at(2, 2.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+
+
+def test_a_step_that_cannot_be_saved_again_stays(
+    tmp_path: Path, tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = save(tmp_path, build_model(SHAPE, seed=1), tiny_tokenizer, None, facts_at(1, 3.0))
+    renamed = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.suffix == ".partial":
+            raise OSError(5, "Input/output error")
+        return renamed(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", fail)
+        with pytest.raises(StorageError, match="the checkpoint of step 1 is whole"):
+            save(tmp_path, build_model(SHAPE, seed=2), tiny_tokenizer, None, facts_at(1, 2.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+    assert torch.equal(load_model(first).embedding.weight, build_model(SHAPE, seed=1).embedding.weight)
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight", "words"),
+    [
+        (math.nan, 1.0, "validation loss is"),
+        (math.inf, 1.0, "validation loss is"),
+        (2.0, math.nan, "size of the weights is"),
+        (None, math.inf, "size of the weights is"),
+        (2.0, 3e24, "size of the weights is"),
+    ],
+)
+def test_what_is_no_number_is_not_saved(
+    tmp_path: Path, tiny_tokenizer: Tokenizer, loss: float | None, weight: float, words: str
+) -> None:
+    model = build_model(SHAPE)
+    save(tmp_path, model, tiny_tokenizer, None, facts_at(1, 3.0))
+    with torch.no_grad():
+        model.embedding.weight[0, 0] = weight
+    with pytest.raises(TuiChatError, match=f"the {words} not a number at step 2: .* the checkpoint of step 1 is whole"):
+        save(tmp_path, model, tiny_tokenizer, None, facts_at(2, loss))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+
+
+def test_a_lowest_loss_that_was_no_number_is_forgotten(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    facts = facts_at(2, 2.0, best_validation_loss=math.nan)
+    assert save(tmp_path, build_model(SHAPE), tiny_tokenizer, None, facts).best_validation_loss == 2.0
 
 
 def test_a_training_killed_in_a_save_goes_on_from_the_one_before(tmp_path: Path) -> None:

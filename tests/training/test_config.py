@@ -17,8 +17,9 @@ from tests.training.learning import SHAPE, facts_at, text_config
 from tui_chat.checkpoints.shape import Architecture, ModelShape, Positions
 from tui_chat.errors import UsageError
 from tui_chat.training.config import LossOn, TrainConfig, config_of
-from tui_chat.training.estimate import is_out_of_memory, portion, quantity, remedy
+from tui_chat.training.estimate import counted, is_out_of_memory, portion, quantity, remedy
 from tui_chat.training.presets import PRESETS, preset_for, reshaped, tuning
+from tui_chat.training.tokenizer import PreTokenizer
 
 
 @pytest.mark.parametrize(
@@ -39,11 +40,25 @@ from tui_chat.training.presets import PRESETS, preset_for, reshaped, tuning
         ({"stride": 33}, "use --stride 32 or less"),
         ({"warmup_steps": -1}, "--warmup is -1"),
         ({"processes": 0}, "--processes is 0"),
+        ({"processes": 10**6}, "--processes is 1000000: it must be 1,024 or less"),
+        ({"seed": 10**26}, "--seed is 10{26}: it must be 4,294,967,295 or less"),
+        ({"epochs": 1e300, "steps": None}, r"--epochs is 1e\+300: it must be more than 0, and 1,000,000 or less"),
+        ({"steps": 10**13}, "--steps is 10000000000000: it must be 1,000,000,000,000 or less"),
+        ({"batch": 10**10}, "--batch is 10000000000: it must be 1,000,000,000 or less"),
+        ({"weight_decay": float("inf")}, "--weight-decay is inf: it must be 1,000 or less"),
+        ({"clip_norm": float("inf")}, "--clip is inf: it must be more than 0 and finite"),
     ],
 )
 def test_settings_that_do_not_hold_name_the_option(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         text_config(Path("run"), **changes)
+
+
+def test_sizes_that_do_not_hold_name_the_option() -> None:
+    with pytest.raises(UsageError, match="--heads is 0: it must be from 1 to 1,000,000,000"):
+        reshaped(SHAPE, n_heads=0)
+    with pytest.raises(UsageError, match="--layers is 10000000000: it must be"):
+        reshaped(SHAPE, n_layers=10**10)
 
 
 def test_rows_longer_than_the_table_of_positions_are_refused() -> None:
@@ -139,6 +154,13 @@ def test_tuning_goes_on_with_the_model_it_is_given() -> None:
     config = tuning(start, Path("out"), "talk.jsonl", steps=9, learning_rate=None)
     assert (config.shape, config.start_from, config.length) == (SHAPE, start.path, 64)
     assert (config.steps, config.epochs, config.loss_on, config.prompt_weight) == (9, None, LossOn.ASSISTANT, 0.0)
+    assert config.pre_tokenizer is PreTokenizer.QWEN2
+    gpt2 = replace(start, settings={"pre_tokenizer": "gpt-2"})
+    assert tuning(gpt2, Path("out"), "talk.jsonl").pre_tokenizer is PreTokenizer.GPT2
+    # Angles know no end, a table of positions does.
+    assert tuning(start, Path("out"), "talk.jsonl", context=100).shape == replace(SHAPE, context=100)
+    table = reshaped(SHAPE, arch="gpt2")
+    assert tuning(replace(start, shape=table), Path("out"), "talk.jsonl", context=100).shape == table
 
 
 def test_nothing_of_this_loads_pytorch() -> None:
@@ -174,6 +196,12 @@ def test_what_is_proposed_fits() -> None:
     little = config.shape.training_bytes(1, 64)
     assert remedy(config, config.shape, 12, round(little / 0.8) + 1) == "try --batch 1 --accumulate 12 --context 64"
     assert "3,443,520 parameters are too many" in remedy(config, config.shape, 12, 10**7)
+    # What was tried last is not proposed again, even if it should have fitted.
+    smallest = pocket(batch=1, length=8, long_length=0, stride=8)
+    assert "try a smaller --width, --layers" in remedy(smallest, smallest.shape, 1, 0)
+    assert remedy(replace(smallest, batch=2), smallest.shape, 2, 0) == (
+        "try --batch 1 --accumulate 2 --context 8, or a smaller --width or --layers"
+    )
 
 
 def test_memory_errors_are_told_from_others() -> None:
@@ -186,4 +214,5 @@ def test_memory_errors_are_told_from_others() -> None:
 
 
 def test_quantities_have_three_digits() -> None:
+    assert [counted(n, "layer") for n in (1, 2, 7500)] == ["1 layer", "2 layers", "7,500 layers"]
     assert [quantity(n) for n in (12, 999, 3_443_520, 2.5e9, 4.7e14)] == ["12 ", "999 ", "3.44 M", "2.5 G", "470 T"]

@@ -160,20 +160,15 @@ def test_some_large_pairs_are_kept_out_and_no_small_one() -> None:
     assert all(sum(pair) > calculations.SMALL for pair in kept_out)
 
 
-def test_think_block_of_a_sum_adds_up(sources: Sources) -> None:
+@pytest.mark.parametrize("kind", ["sum", "difference"])
+def test_every_equation_of_a_think_block_is_true(sources: Sources, kind: str) -> None:
     for a in range(0, 101, 3):
-        for b in range(101 - a):
-            think = calculations.calculation(sources.numbers, "sum", a, b, "{a} + {b}").think
-            *_, tens, ones, result = (int(number) for number in re.findall(r"\d+", think))
-            assert ones + tens == result == a + b
-
-
-def test_think_block_of_a_difference_comes_down_in_two_steps(sources: Sources) -> None:
-    for a in range(0, 101, 3):
-        for b in range(a + 1):
-            think = calculations.calculation(sources.numbers, "difference", a, b, "{a} - {b}").think
-            *_, start, tens, rest, rest_again, ones, result = (int(number) for number in re.findall(r"\d+", think))
-            assert start - tens == rest == rest_again and rest - ones == result == a - b
+        for b in range(101 - a if kind == "sum" else a + 11):
+            think = calculations.calculation(sources.numbers, kind, a, b, "{a} {b}").think
+            equations = [tuple(map(int, e)) for e in re.findall(r"(-?\d+) [+-] (\d+) = (-?\d+)", think)]
+            assert equations and think.count("=") == len(equations)
+            assert all(result == (x + y if kind == "sum" else x - y) for x, y, result in equations)
+            assert equations[-1][2] == calculations.compute(kind, a, b)
 
 
 def test_json_answers_hold_what_was_asked(sources: Sources) -> None:
@@ -191,7 +186,7 @@ def test_words_come_back_as_they_were_said(sources: Sources) -> None:
     rng = Random(2)
     for _ in range(200):
         for exchange in structured.repeat(sources, rng, held_out=False):
-            assert exchange.user.endswith(exchange.answer)
+            assert exchange.answer in exchange.user
 
 
 def test_haiku_have_three_lines_of_the_theme(sources: Sources) -> None:

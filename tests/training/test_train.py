@@ -23,7 +23,7 @@ from tui_chat.errors import CancelledError, StorageError, TuiChatError, UsageErr
 from tui_chat.training import events, loop, planning, prepare  # noqa: E402
 from tui_chat.training.checkpoint import load_model  # noqa: E402
 from tui_chat.training.config import BUILTIN, Compile, LossOn, TrainConfig, config_of  # noqa: E402
-from tui_chat.training.presets import PRESETS, tuning  # noqa: E402
+from tui_chat.training.presets import PRESETS, reshaped, tuning  # noqa: E402
 from tui_chat.training.train import train  # noqa: E402
 
 Whole = tuple[CheckpointFacts, Recorder]
@@ -263,10 +263,10 @@ def test_tuning_begins_with_the_weights_of_a_checkpoint(whole: Whole, tmp_path: 
     corpus.write_text("".join(json.dumps({"messages": m}) + "\n" for m in messages))
     settings = text_config(tmp_path)
     same = {name: getattr(settings, name) for name in ("device", "precision", "compile", "threads", "report_every")}
-    config = tuning(whole[0], tmp_path / "tuned", str(corpus), steps=3, context=64, learning_rate=1e-9, **same)
+    config = tuning(whole[0], tmp_path / "tuned", str(corpus), steps=3, context=96, learning_rate=1e-9, **same)
     told = Recorder()
     facts = train(config, told)
-    assert facts.kind == "chat" and facts.shape == whole[0].shape and facts.step == 3
+    assert facts.kind == "chat" and facts.shape == replace(whole[0].shape, context=96) and facts.step == 3
     for name, weight in load_model(facts).state_dict().items():
         assert torch.allclose(weight, load_model(whole[0]).state_dict()[name], atol=1e-6)
     assert config_of(facts) == config
@@ -274,6 +274,15 @@ def test_tuning_begins_with_the_weights_of_a_checkpoint(whole: Whole, tmp_path: 
     again = train(replace(config, out=tmp_path / "epoch", steps=None, epochs=2.0, batch=1))
     rows = next(e for e in told.of(events.StageBegan) if e.stage == "data" and e.facts).facts["n_rows"]
     assert again.step == 2 * rows
+
+
+def test_a_context_longer_than_every_document_is_said_before_the_first_step(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in ("oven", "boat", "bell", "mill"):
+        (texts / f"{name}.txt").write_text(f"The {name} of the village is as old as the sea. " * 6)
+    with pytest.raises(UsageError, match=r"a context of 400 is longer than any document.*use --context \d+ or less"):
+        train(text_config(tmp_path / "run", corpus=str(texts), length=400))
 
 
 def test_ctrl_c_stops_after_the_step_with_a_checkpoint(whole: Whole, tmp_path: Path) -> None:
@@ -306,6 +315,30 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(tmp_path: Pa
     assert read_progress(tmp_path).state == "failed"
     kept = find_checkpoint(str(tmp_path))
     assert kept.step == 6 and all(torch.isfinite(w).all() for w in load_model(kept).state_dict().values())
+
+
+@pytest.mark.parametrize(("arch", "rate"), [("gpt2", 1e20), ("llama", 1e25)])
+def test_a_wrecked_model_is_not_saved(tmp_path: Path, arch: str, rate: float) -> None:
+    told = Recorder()
+    wild = text_config(tmp_path, shape=reshaped(SHAPE, arch=arch), learning_rate=rate, checkpoint_every=1)
+    with pytest.raises(TuiChatError, match="is not a number at step 1: try a lower --lr; there is no checkpoint yet"):
+        train(wild, told)
+    assert isinstance(told[-1], events.Failed) and not read_run(tmp_path).checkpoints
+
+
+def test_a_training_whose_folder_is_taken_away_stops(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def take_away(event: events.Event) -> None:
+        if isinstance(event, events.Progressed) and event.progress.step == 3:
+            run.rename(tmp_path / "elsewhere")
+            run.mkdir()
+            (run / "run.lock").touch()
+
+    with pytest.raises(StorageError, match="run was moved or deleted while its training ran"):
+        train(text_config(run), take_away)
+    # What lies there now is another training's.
+    assert [path.name for path in run.iterdir()] == ["run.lock"]
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

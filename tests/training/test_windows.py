@@ -17,7 +17,7 @@ from tui_chat.training.memmap import id_type, open_array, write_ids
 from tui_chat.training.split import split_documents
 from tui_chat.training.texts import MIN_CHARACTERS
 from tui_chat.training.tokenizer import token_id
-from tui_chat.training.windows import write_documents
+from tui_chat.training.windows import check_documents, write_documents
 
 
 def every_row(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
@@ -60,6 +60,18 @@ def test_a_context_longer_than_the_text_says_which_one_fits() -> None:
     for stride in (0, 5, -1):
         with pytest.raises(UsageError, match="use 1 to 4"):
             Windows(ids, 4, stride)
+
+
+def test_a_context_longer_than_any_of_several_documents_says_which_one_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = np.array([0, 5, 5, 0, 5, 5, 5, 0, 5, 0], dtype=np.uint16)
+    for scanned in (1 << 22, 3):
+        monkeypatch.setattr("tui_chat.training.windows._SCANNED", scanned)
+        check_documents(line, 4, 0)
+        with pytest.raises(UsageError, match="a context of 5 is longer than any document") as caught:
+            check_documents(line, 5, 0)
+        assert "use --context 4 or less" in str(caught.value)
+    # Of a single one the windows speak.
+    check_documents(line[:4], 5, 0)
 
 
 def test_documents_come_back_from_the_file(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:

@@ -290,6 +290,14 @@ async def test_samples_fill_the_screen_when_they_are_looked_at_and_keep_their_pl
         assert "step 760" not in shown(app)
 
 
+async def test_a_sample_that_repeats_its_prompt_is_shown_whole() -> None:
+    write_lines(write_run("demo", upto=20), [sample_line(20, "the ", "the the sea")])
+    app = make_app()
+    async with app.run_test(size=NARROW) as pilot:
+        await open_trainings(pilot)
+        await settle(pilot, lambda: "the the the sea" in shown(app), "the sample")
+
+
 async def test_samples_prompts_and_names_stay_inert() -> None:
     run = write_run("[b]demo[@click=app.quit]x", upto=20)
     write_lines(run, [sample_line(30, text, text) for text in HOSTILE.values()])

@@ -45,16 +45,17 @@ def export(facts: CheckpointFacts, path: Path, file_type: FileType, *, name: str
         `path`.
 
     Raises:
-        UsageError: This type is not written here: Q4_K_M is made by llama.cpp from an F32 file.
+        UsageError: This type is not written here: Q4_K_M is made by llama.cpp from an F32 file; or `path` is no file.
         ModelError: The checkpoint is gone, damaged, or does not hold what its facts say.
         StorageError: The file cannot be written.
     """
     if file_type not in _GGML_TYPES:
         raise UsageError(f"{file_type} is made from an F32 file: export that first, then quantize it")
+    target = replaceable(path)
     weights = read_weights(facts.path)
     _check(facts, weights)
     vocabulary = read_vocabulary(facts.path, facts.shape.vocab_size, facts.kind)
-    with _replacing(path) as partial:
+    with _replacing(target) as partial:
         writer = gguf.GGUFWriter(partial, facts.shape.gguf_architecture)
         try:
             _write_facts(writer, facts, file_type, name)
@@ -70,6 +71,24 @@ def export(facts: CheckpointFacts, path: Path, file_type: FileType, *, name: str
         finally:
             writer.close()
     return path
+
+
+def replaceable(path: Path) -> Path:
+    """The file that `path` means, links followed; it need not exist.
+
+    Raises:
+        UsageError: Something is there that is no regular file: a device, a pipe, a folder.
+        StorageError: The place cannot be looked at.
+    """
+    try:
+        target = path.resolve()
+        taken = target.exists() and not target.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"{path} cannot be written ({reason}): choose another place") from error
+    if taken:
+        raise UsageError(f"{path} is there and no regular file, so it is not replaced: choose another place")
+    return target
 
 
 def _check(facts: CheckpointFacts, weights: Weights) -> None:

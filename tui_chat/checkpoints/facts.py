@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,9 @@ def read_facts(path: Path) -> CheckpointFacts:
             raise UsageError(f"{file}: format {version} is newer than this program; update tui-chat")
         shape, progress = values.pop("shape"), values.pop("progress")
         shape |= {"arch": Architecture(shape["arch"]), "positions": Positions(shape["positions"])}
-        row_lengths = tuple(values.pop("row_lengths"))
+        row_lengths = tuple(map(whole, values.pop("row_lengths")))
+        for kind, given in ((ModelShape, shape), (Progress, progress), (CheckpointFacts, values)):
+            _check_types(kind, given)
         return CheckpointFacts(
             path=path, shape=ModelShape(**shape), progress=Progress(**progress), row_lengths=row_lengths, **values
         )
@@ -115,5 +117,32 @@ def read_facts(path: Path) -> CheckpointFacts:
         raise UsageError(f"{file}: the checkpoint's facts do not hold ({error})") from error
     except FileNotFoundError as error:
         raise UsageError(f"{path}: there is no checkpoint here; give a folder a training wrote to") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{file}: the checkpoint's facts cannot be read ({error})") from error
+
+
+_TYPES: Mapping[object, type | tuple[type, ...]] = {
+    "int": int,
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "bool": bool,
+    "str": str,
+    "Mapping[str, Any]": dict,
+}
+"""What JSON has for a field, by the field's annotation."""
+
+
+def _check_types(kind: type[ModelShape | Progress | CheckpointFacts], values: Mapping[str, Any]) -> None:
+    for known in fields(kind):
+        if known.name not in values or known.type not in _TYPES:
+            continue
+        value = values[known.name]
+        if not isinstance(value, _TYPES[known.type]) or (isinstance(value, bool) and known.type != "bool"):
+            raise TypeError(f"{known.name} is {value!r:.40}")
+
+
+def whole(value: Any) -> int:
+    """`value`, where it is a whole number; otherwise a TypeError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r:.40} is not a whole number")
+    return value

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from tui_chat.checkpoints.facts import Progress
+from tui_chat.checkpoints.facts import Progress, whole
 
 RECORD = "progress.jsonl"
 """Name of the record in a run's folder. A training that is resumed appends to it."""
@@ -107,7 +107,7 @@ class _Reader:
                 self.progress = _before(self.progress, progress.step)
                 self.progress.append(progress)
             case "sample":
-                sample = Sample(_whole(values["step"]), str(values["prompt"]), str(values["text"]))
+                sample = Sample(whole(values["step"]), str(values["prompt"]), str(values["text"]))
                 self.samples = _up_to(self.samples, sample)
                 self.samples.append(sample)
             case "failed":
@@ -154,16 +154,10 @@ def _progress(values: dict[str, Any]) -> Progress:
             continue
         value = values[field.name]
         if field.name in _WHOLE:
-            found[field.name] = _whole(value)
+            found[field.name] = whole(value)
         elif field.name == "validation_loss" and value is None:
             found[field.name] = None
         else:
             # JSON has no word for what is not a number.
             found[field.name] = math.nan if value is None else float(value)
     return Progress(**found)
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{value!r} is not a whole number")
-    return value

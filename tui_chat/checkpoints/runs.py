@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fcntl
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ def trainings_dir() -> Path:
     return paths.data_dir() / "trainings"
 
 
+def means_a_checkpoint(name: str) -> bool:
+    """Whether a user who writes `name` means a checkpoint, so that no run can be called so: latest, best, step-250."""
+    return name.lower() in (LATEST, BEST) or bool(_STEP.fullmatch(name.lower()))
+
+
 def run_name(checkpoint: Path) -> str:
     """The name of the run that the folder of a checkpoint belongs to; its own where it stands alone."""
     checkpoint = checkpoint.resolve()
@@ -61,10 +67,12 @@ def run_name(checkpoint: Path) -> str:
 def best_of(checkpoints: Sequence[CheckpointFacts]) -> CheckpointFacts | None:
     """The checkpoint of the lowest loss, the oldest of equals.
 
-    Those without a validation loss count only where none has one: a training loss is no match for it.
+    Those without a validation loss count only where none has one: a training loss is no match for it. A loss that is
+    no number is the worst.
     """
-    measured = [facts for facts in checkpoints if facts.progress.validation_loss is not None]
-    return min(measured or checkpoints, key=lambda facts: facts.loss, default=None)
+    finite = [facts for facts in checkpoints if math.isfinite(facts.loss)]
+    measured = [facts for facts in finite if facts.progress.validation_loss is not None]
+    return min(measured or finite or checkpoints[:1], key=lambda facts: facts.loss, default=None)
 
 
 def list_runs(directory: Path | None = None) -> tuple[Run, ...]:
@@ -171,7 +179,7 @@ def _of_all(wish: str, directory: Path) -> CheckpointFacts:
     runs = list_runs(directory)
     checkpoints = [facts for run in runs for facts in run.checkpoints]
     # A run that began a moment ago has no checkpoint yet; the newest is that of the run before it.
-    found = best_of(checkpoints) if wish == BEST else max(checkpoints, key=_saved, default=None)
+    found = best_of(checkpoints) if wish == BEST else max(checkpoints, key=saved, default=None)
     if found is not None:
         return found
     if not runs:
@@ -247,7 +255,8 @@ def _folders(path: Path) -> list[Path]:
         return []
 
 
-def _saved(facts: CheckpointFacts) -> tuple[int, int]:
+def saved(facts: CheckpointFacts) -> tuple[int, int]:
+    """When a checkpoint was saved, to compare it by; the smallest where it is gone meanwhile."""
     return _time(facts.path / FACTS), facts.step
 
 

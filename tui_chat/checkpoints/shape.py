@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tui_chat.errors import UsageError
@@ -26,6 +26,20 @@ class Positions(StrEnum):
     """A learnt vector for every place (GPT-2)."""
     SINUSOIDAL = "sinusoidal"
     """A fixed vector of sines and cosines for every place (Vaswani et al., 2017)."""
+
+
+_MOST = 10**9
+"""Of any size: more has no meaning anywhere."""
+
+_OPTIONS = {
+    "vocab_size": "--vocab",
+    "width": "--width",
+    "n_layers": "--layers",
+    "n_heads": "--heads",
+    "n_kv_heads": "--kv-heads",
+    "ffn_width": "--ffn",
+    "context": "--context",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +70,9 @@ class ModelShape:
     """Whether queries and keys are normed (llama only); llama.cpp calls that architecture "qwen3"."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "width", "n_layers", "n_heads", "n_kv_heads", "ffn_width", "context"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+        for name, option in _OPTIONS.items():
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise UsageError(f"{option} is {getattr(self, name)}: it must be from 1 to {_MOST:,}")
         if self.width % self.n_heads:
             raise UsageError(
                 f"width {self.width} is not divisible by {self.n_heads} heads: "
@@ -75,6 +89,12 @@ class ModelShape:
             raise UsageError("the architecture gpt2 has learned or sinusoidal positions, not rotary ones")
         elif self.n_kv_heads != self.n_heads or self.qk_norm:
             raise UsageError("the architecture gpt2 has as many key/value heads as heads, and does not norm them")
+
+    def reaching(self, length: int) -> ModelShape:
+        """The same with a context of `length` or more, where positions are angles; a table of them cannot grow."""
+        if self.positions is Positions.ROTARY and length > self.context:
+            return replace(self, context=length)
+        return self
 
     @property
     def head_width(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -60,7 +61,7 @@ def command(checkpoint: str, out: Path | None, file_type: str, name: str | None,
         click.echo(dump(document))
     else:
         click.echo(f"{path}  {size(path.stat().st_size)}, step {facts.step:,}, loss {facts.loss:.3f}")
-        click.echo(f"talk to it: tui-chat --model {path}", err=not sys.stdout.isatty())
+        click.echo(f"talk to it: tui-chat --model {shlex.quote(str(path))}", err=not sys.stdout.isatty())
 
 
 def write_gguf(facts: CheckpointFacts, path: Path, kind: FileType, *, name: str) -> Path:
@@ -74,21 +75,24 @@ def write_gguf(facts: CheckpointFacts, path: Path, kind: FileType, *, name: str)
 
     Raises:
         ModelError: The checkpoint cannot be read, or its sizes do not suit the storage type.
+        UsageError: Something is there that is no regular file.
         StorageError: The file cannot be written.
     """
-    from tui_chat.checkpoints.export import export
+    from tui_chat.checkpoints.export import export, replaceable
 
     try:
         if kind is not FileType.Q4_K_M:
             return export(facts, path, kind, name=name)
         from tui_chat.engine.quantize import quantize
 
+        target = replaceable(path)
         # Beside the target, so that the finished file only needs a new name.
-        with tempfile.TemporaryDirectory(prefix=".tui-chat-", dir=path.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".tui-chat-", dir=target.parent) as scratch:
             whole = export(facts, Path(scratch) / "f32.gguf", FileType.F32, name=name)
             small = Path(scratch) / "small.gguf"
             quantize(whole, small, kind.value)
-            return small.replace(path)
+            small.replace(target)
+            return path
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror or error}): make room, or name another place with --out"
@@ -96,11 +100,16 @@ def write_gguf(facts: CheckpointFacts, path: Path, kind: FileType, *, name: str)
 
 
 def _target(out: Path | None, file_name: str) -> Path:
-    path = Path(file_name) if out is None else out.expanduser()
-    if path.is_dir():
-        path /= file_name
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}: make it, or name another place with --out")
+    path = Path(file_name) if out is None else out
+    try:
+        path = path.expanduser()
+        if path.is_dir():
+            path /= file_name
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent}: make it, or name another place with --out")
+    except (OSError, RuntimeError) as error:  # a name that is too long, a user who is not there
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be written ({reason}): name another place with --out") from error
     return path
 
 

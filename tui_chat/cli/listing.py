@@ -145,22 +145,16 @@ def _checkpoint(run: Run, facts: CheckpointFacts, metadata: bool) -> Document:
 
 def _chosen(runs: Sequence[Run], trainings: Sequence[Document], *, best: bool, latest: bool) -> Iterator[Document]:
     """The trainings with only their checkpoints that are the best or the newest of all that are listed."""
-    from tui_chat.checkpoints.runs import best_of
+    from tui_chat.checkpoints.runs import best_of, saved
 
     listed = {entry["path"] for training in trainings for entry in training["checkpoints"]}
     candidates = [facts for run in runs for facts in run.checkpoints if str(facts.path) in listed]
-    picked = [best_of(candidates) if best else None, max(candidates, key=_saved, default=None) if latest else None]
+    picked = [best_of(candidates) if best else None, max(candidates, key=saved, default=None) if latest else None]
     chosen = {str(facts.path) for facts in picked if facts is not None}
     for training in trainings:
         kept = [entry for entry in training["checkpoints"] if entry["path"] in chosen]
         if kept:
             yield {**training, "checkpoints": kept}
-
-
-def _saved(facts: CheckpointFacts) -> tuple[int, int]:
-    from tui_chat.checkpoints.facts import FACTS
-
-    return (facts.path / FACTS).stat().st_mtime_ns, facts.step
 
 
 def _describe(document: Document, *, trained: bool) -> Iterator[str]:

@@ -100,7 +100,8 @@ def model_option(command: F) -> F:
         "--model",
         metavar="MODEL",
         callback=_inherit(_MODEL),
-        help="A GGUF file, REPO:FILE on the Hub, or 'builtin'. Default: the configured one, else the built-in one.",
+        help="A GGUF file, REPO:FILE on the Hub, a training ('best', 'latest', its name, NAME/step-N), or 'builtin'. "
+        "Default: the configured one, else the built-in one.",
     )(command)
 
 

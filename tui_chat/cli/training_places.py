@@ -6,8 +6,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_chat.checkpoints.runs import BEST, LATEST, list_runs, near_runs, read_run, trainings_dir
+from tui_chat.checkpoints.runs import list_runs, means_a_checkpoint, near_runs, read_run, trainings_dir
 from tui_chat.errors import UsageError
+from tui_chat.models.resolve import BUILTIN
 
 if TYPE_CHECKING:
     from tui_chat.checkpoints.facts import CheckpointFacts
@@ -31,7 +32,7 @@ def new_run(name: str | None, out: Path | None, default: str) -> Path:
         return given
     default = "".join("-" if char in _FORBIDDEN or not char.isprintable() else char for char in default)
     default = default.strip(" .") or "model"
-    default = f"{default}-1" if default.lower() in (BEST, LATEST) else default
+    default = f"{default}-1" if _is_reserved(default) else default
     names = (default if number == 1 else f"{default}-{number}" for number in count(1))
     return next(path for path in (trainings_dir() / called for called in names) if not path.exists())
 
@@ -89,11 +90,16 @@ def _given(name: str | None, out: Path | None) -> Path | None:
         return out.expanduser().absolute()
     if name is None:
         return None
-    if not name.strip(" .") or name.startswith(".") or any(c in _FORBIDDEN or not c.isprintable() for c in name):
+    odd = any(char in _FORBIDDEN or not char.isprintable() for char in name)
+    if odd or not name or name != name.strip() or name.startswith("."):
         raise UsageError(f"{name!r} cannot be the name of a training: use letters, digits, spaces and - _ .")
-    if name.lower() in (BEST, LATEST):
-        raise UsageError(f"a training cannot be called {name}, which means one of all checkpoints: use another name")
+    if _is_reserved(name):
+        raise UsageError(f"a training cannot be called {name}, which means something else to --model: use another name")
     return trainings_dir() / name
+
+
+def _is_reserved(name: str) -> bool:
+    return name.lower() == BUILTIN or means_a_checkpoint(name)
 
 
 def _newest(path: Path) -> CheckpointFacts:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tui_chat.checkpoints.facts import CheckpointFacts
     from tui_chat.training.config import TrainConfig
 
-INSTALL = 'pip install "tui-chat[train]"'
-"""Brings PyTorch."""
+INSTALL = "make setup-dev or pip install '.[train]' in the folder of tui-chat's source"
+"""Brings PyTorch; the package is on no registry."""
 
 
 def run_training(config: TrainConfig, *, as_json: bool) -> int:
@@ -161,4 +161,4 @@ def _require_torch() -> None:
     except ValueError:  # a module that was put there without being found
         found = "torch" in sys.modules
     if not found:
-        raise TuiChatError(f"training needs PyTorch, which is not installed: {INSTALL}")
+        raise TuiChatError(f"training needs PyTorch, which is not installed: run {INSTALL}")

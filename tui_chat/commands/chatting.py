@@ -126,7 +126,10 @@ def _program(registry: Callable[[], Registry]) -> tuple[Command, ...]:
             run=_model,
             arguments=(
                 Argument(
-                    "model", "builtin, a path, or owner/name:file.gguf", lambda context: context.models(), rest=True
+                    "model",
+                    "builtin, a path, a training, or owner/name:file.gguf",
+                    lambda context: context.models(),
+                    rest=True,
                 ),
             ),
             details="A path to a .gguf file, a file of a repository on the Hub, or `builtin`. What is not on this "

@@ -47,7 +47,7 @@ def checkpoint_document(facts: CheckpointFacts, *, metadata: bool = False) -> Do
 def metadata_document(facts: CheckpointFacts) -> Document:
     """How a checkpoint was trained: corpus, seed, time, speed and every setting."""
     progress = facts.progress
-    return {
+    told = {
         "corpus": facts.corpus,
         "corpus_sha256": facts.corpus_sha256,
         "seed": facts.seed,
@@ -57,7 +57,10 @@ def metadata_document(facts: CheckpointFacts) -> Document:
         "gradient_norm": progress.gradient_norm,
         "best_validation_loss": facts.best_validation_loss,
         "row_lengths": list(facts.row_lengths),
-        **facts.settings,
+    }
+    # The settings know the highest learning rate, not the present one.
+    return told | {
+        "highest_learning_rate" if name == "learning_rate" else name: value for name, value in facts.settings.items()
     }
 
 

@@ -23,6 +23,9 @@ SMALL = 20
 
 _SIGNS = {"sum": "+", "difference": "-", "product": "x"}
 
+KINDS = frozenset(_SIGNS)
+"""Intents of the calculations."""
+
 
 def is_kept_out(kind: str, a: int, b: int) -> bool:
     """Whether the training never shows this pair: one of ten beyond `SMALL`, chosen by a hash."""
@@ -44,10 +47,11 @@ def arithmetic(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
 def calculation(numbers: Phrases, kind: str, a: int, b: int, ask: str) -> Exchange:
     """`ask` filled with `a` and `b`; `kind` is "sum", "difference" or "product"."""
     result = compute(kind, a, b)
-    ones, tens = b % 10, b // 10 * 10
-    if kind == "sum":
-        ones, tens = a % 10 + b % 10, (a // 10 + b // 10) * 10
-    think = numbers[f"think_{kind}"][0].format(a=a, b=b, c=result, ones=ones, tens=tens, rest=a - tens)
+    small = (max(a, b) < 10 if kind == "sum" else b < 10) and kind != "product"
+    (a10, a1), (b10, b1) = ((n // 10 * 10, n % 10) for n in (a, b))
+    think = numbers[f"think_{kind}_small" if small else f"think_{kind}"][0].format(
+        a=a, b=b, c=result, a1=a1, b1=b1, a10=a10, b10=b10, ones=a1 + b1, tens=a10 + b10, rest=a - b10
+    )
     answer = f"{a} {_SIGNS[kind]} {b} = **{result}**"
     return Exchange(kind, ask.format(a=a, b=b), answer, think, (answer,), plain=False)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from tokenizers import Tokenizer
 from tui_chat.checkpoints.facts import OPTIMIZER, TOKENIZER, WEIGHTS, CheckpointFacts
 from tui_chat.checkpoints.runs import read_run
 from tui_chat.checkpoints.shape import ModelShape
-from tui_chat.errors import StorageError, UsageError
+from tui_chat.errors import StorageError, TuiChatError, UsageError
 from tui_chat.training.models import Model, build_model
 from tui_chat.training.tokenizer import load_tokenizer as load_tokenizer_file
 
@@ -38,7 +39,7 @@ def save(
     """Write `run/step-NNNNNN`, then remove all checkpoints but this one and the best.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, which is there.
         model: Whose weights to save.
         tokenizer: The model's.
         optimizer_state: To go on from; None for a checkpoint that is only to be used.
@@ -49,19 +50,22 @@ def save(
 
     Raises:
         StorageError: It could not be written; the checkpoints before it are as they were.
+        TuiChatError: The validation loss or a weight is no number, so there is nothing worth keeping.
     """
+    _check_numbers(run, model, facts)
     path = run / f"step-{facts.step:06d}"
     partial, replaced = run / f".{path.name}.partial", run / f".{path.name}.replaced"
     best = _best_loss(run, facts)
     facts = replace(facts, path=path, best_validation_loss=best)
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir()
         weights = {name: tensor.detach().cpu().float().contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, partial / WEIGHTS)
         # safetensors makes files that only their owner may read.
         (partial / WEIGHTS).chmod(0o666 & ~_umask())
-        tokenizer.save(str(partial / TOKENIZER))
+        # The library's own way of writing a file tells of a full disk with a plain Exception.
+        (partial / TOKENIZER).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
         if optimizer_state is not None:
             torch.save(optimizer_state, partial / OPTIMIZER)
         facts.write(partial)
@@ -75,6 +79,9 @@ def save(
         _flush(run)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if replaced.exists() and not path.exists():
+            with contextlib.suppress(OSError):
+                replaced.rename(path)
         raise StorageError(_failure(run, facts.step, error)) from error
     shutil.rmtree(replaced, ignore_errors=True)
     _remove_others(run, facts)
@@ -166,7 +173,19 @@ def what_is_kept(run: Path) -> str:
 def _best_loss(run: Path, facts: CheckpointFacts) -> float | None:
     losses = [facts.progress.validation_loss, facts.best_validation_loss]
     losses += [other.progress.validation_loss for other in read_run(run).checkpoints if other.step < facts.step]
-    return min((loss for loss in losses if loss is not None), default=None)
+    return min((loss for loss in losses if loss is not None and math.isfinite(loss)), default=None)
+
+
+def _check_numbers(run: Path, model: Model, facts: CheckpointFacts) -> None:
+    loss = facts.progress.validation_loss
+    # Weights whose squares are no numbers make a norm of them silence: the loss is then that of a guess, and finite.
+    if loss is not None and not math.isfinite(loss):
+        what = "validation loss is not a number"
+    elif not all(bool(weight.detach().float().square().sum().isfinite()) for weight in model.state_dict().values()):
+        what = "size of the weights is not a number"
+    else:
+        return
+    raise TuiChatError(f"the {what} at step {facts.step}: try a lower --lr; {what_is_kept(run)}")
 
 
 def _remove_others(run: Path, newest: CheckpointFacts) -> None:

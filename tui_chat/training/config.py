@@ -145,10 +145,14 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise UsageError(f"{_option(name)} is {value}: it must be {least:g} or more")
+            if value is not None and value > (most := _MOST.get(name, _MOST_OF_ANYTHING)):
+                raise UsageError(f"{_option(name)} is {value}: it must be {most:,} or less")
         for name in ("epochs", "learning_rate", "clip_norm"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise UsageError(f"{_option(name)} is {value}: it must be more than 0")
+            most = _MOST.get(name, float("inf"))
+            if value is not None and not (0 < value <= most and value < float("inf")):
+                limit = f", and {most:,} or less" if most < float("inf") else " and finite"
+                raise UsageError(f"{_option(name)} is {value}: it must be more than 0{limit}")
         for name in ("final_share", "long_share", "dropout", "prompt_weight"):
             value = getattr(self, name)
             if not 0 <= value <= 1 or (name == "dropout" and value == 1):
@@ -209,6 +213,18 @@ _LEAST: Mapping[str, float] = {
     "validation_rows": 0,
     "n_dialogues": 1,
     "n_validation": 1,
+}
+
+_MOST_OF_ANYTHING = 10**9
+
+_MOST: Mapping[str, float] = {
+    "steps": 10**12,
+    "epochs": 10**6,
+    "weight_decay": 1000,
+    # The seeds of the dropout are made of it and must be numbers PyTorch takes.
+    "seed": 2**32 - 1,
+    "processes": 1024,
+    "threads": 1024,
 }
 
 _OPTIONS = {"length": "--context", "learning_rate": "--lr", "warmup_steps": "--warmup", "clip_norm": "--clip"}

@@ -52,11 +52,16 @@ class RowOrder:
 
     def rows(self, start: int, count: int) -> npt.NDArray[np.int64]:
         """Indices of `count` rows from the endless sequence, beginning at its place `start`."""
-        return np.array([self._at(start + i) for i in range(count)], dtype=np.int64)
+        parts: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        place, end = start, start + count
+        while place < end:
+            epoch, index = divmod(place, self.n_rows)
+            parts.append(self._epoch_order(epoch)[index : index + end - place])
+            place += len(parts[-1])
+        return np.concatenate(parts)
 
-    def _at(self, place: int) -> int:
-        epoch, index = divmod(place, self.n_rows)
+    def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
         if epoch != self._epoch:
             self._order = np.random.default_rng((self.seed, epoch)).permutation(self.n_rows)
             self._epoch = epoch
-        return int(self._order[index])
+        return self._order

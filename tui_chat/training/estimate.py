@@ -63,13 +63,19 @@ def remedy(config: TrainConfig, shape: ModelShape, rows: int, free_bytes: int) -
     room = _USABLE * free_bytes if free_bytes else float("inf")
     # What failed was too much whatever the estimate says of it, so at least one of the two becomes smaller.
     length = max(config.row_lengths)
+    smaller = f"{shape.n_parameters:,} parameters are too many for it: try a smaller --width, --layers or --vocab"
+    if rows == 1 and length <= _SHORTEST:
+        return smaller
     batch, context = max(1, rows // 2), length if rows > 1 else max(_SHORTEST, length // 2)
     while shape.training_bytes(batch, context) > room and (batch > 1 or context > _SHORTEST):
         batch, context = (batch // 2, context) if batch > 1 else (batch, max(_SHORTEST, context // 2))
     if shape.training_bytes(batch, context) > room:
-        return f"{shape.n_parameters:,} parameters are too many for it: try a smaller --width, --layers or --vocab"
+        return smaller
     passes = -(-config.batch * config.accumulate // batch)
-    return f"try --batch {batch}{f' --accumulate {passes}' if passes > 1 else ''} --context {context}"
+    advice = f"try --batch {batch}{f' --accumulate {passes}' if passes > 1 else ''} --context {context}"
+    # Where most of it is the weights and what the optimizer knows of them, shorter rows may not be enough.
+    mostly_weights = 2 * shape.training_bytes(0, 0) > shape.training_bytes(rows, length)
+    return advice + (", or a smaller --width or --layers" if mostly_weights else "")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -89,3 +95,8 @@ def quantity(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {name}"
     return f"{number:.3g} "
+
+
+def counted(number: int, thing: str) -> str:
+    """`number` of a thing for people: 1 layer, 7,500 steps."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -20,21 +20,27 @@ from tui_chat.training.wording import first_sentence, vary
 Skill = Callable[[Sources, Random, bool], list[Exchange]]
 
 _SKILLS: tuple[tuple[Skill, float], ...] = (
-    (calculations.arithmetic, 15),
-    (calculations.counting, 3),
-    (skills.fact, 8),
-    (skills.name, 6),
-    (skills.story, 4),
-    (structured.json_answer, 6),
-    (structured.repeat, 5),
+    (calculations.arithmetic, 21),
+    (calculations.counting, 4),
+    (skills.fact, 7),
+    (skills.name, 7),
+    (skills.story, 3),
+    (structured.json_answer, 9),
+    (structured.repeat, 9),
 )
 """What is spoken of in English only, with its share of the subjects."""
 
-_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 38.0, 16.0, 6.0, 11.0
+_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 36.0, 17.0, 5.0, 12.0
 """Shares of what is spoken of in every language."""
 
-_THINK_FREELY = 0.05
+_THINK_FREELY = 0.04
 """Share of answers with a think block although nobody asked for one."""
+
+_THINKING = (83, 7, 10)
+"""Shares of dialogues with the switch at "free", "on" and "off"."""
+
+_THINKING_NUMBERS = (48, 42, 10)
+"""The same where something is calculated: thinking helps there."""
 
 _LANGUAGE_SWITCH = 0.1
 """Chance that a subject of a dialogue is in English although the dialogue is not."""
@@ -51,6 +57,9 @@ class Grammar:
         self.sources = sources
         self.held_out = frozenset(normalised(text) for text in self._held_out_questions())
         """Normalised questions that no training dialogue may contain."""
+        self._held_out_forms = re.compile(
+            r"(.+ )?(" + "|".join(sorted(map(_form, filter(_has_slot, self._held_out_questions())))) + ")"
+        )
         self._twins = {
             language.code: {topic.subject: topic for topic in language.topics} for language in sources.languages
         }
@@ -127,7 +136,8 @@ class Grammar:
             system, exchanges = self._in_a_language_asked_for(rng)
         else:
             system, exchanges = self._under_system_prompt(language, self._exchanges(language, rng), rng)
-        thinking = rng.choices((Thinking.FREE, Thinking.ON, Thinking.OFF), (76, 14, 10))[0]
+        calculated = any(exchange.intent in calculations.KINDS for exchange in exchanges)
+        thinking = rng.choices(tuple(Thinking), _THINKING_NUMBERS if calculated else _THINKING)[0]
         return Dialogue(tuple(self._thought(exchanges, thinking, rng)), system, thinking)
 
     def dialogues(self, seed: int, count: int) -> Iterator[Dialogue]:
@@ -151,7 +161,7 @@ class Grammar:
             for topic in language.topics:
                 yield from self.topic_questions(language, topic, held_out=True)
             yield from _kept_out(language.frames, language.haiku, language.unknown)
-        yield from _kept_out(sources.stories, sources.names, sources.json, sources.repeat)
+        yield from _kept_out(sources.stories, sources.names, sources.json, sources.repeat, sources.numbers)
         for table in sources.facts:
             yield from table.held_out
 
@@ -196,9 +206,13 @@ class Grammar:
     def _varied(self, language: Language, exchange: Exchange, rng: Random) -> Exchange:
         for _ in range(20):
             user = vary(exchange.user, language.frames, rng, freely=exchange.plain)
-            if normalised(user) not in self.held_out:
+            if not self._is_kept_out(user):
                 return replace(exchange, user=user)
         return exchange
+
+    def _is_kept_out(self, user: str) -> bool:
+        words = normalised(user)
+        return words in self.held_out or self._held_out_forms.fullmatch(words) is not None
 
     def _under_system_prompt(
         self, language: Language, exchanges: list[Exchange], rng: Random
@@ -243,6 +257,16 @@ class Grammar:
                 elif rng.random() >= _THINK_FREELY:
                     think = ""
             yield replace(exchange, user=user, think=think)
+
+
+def _has_slot(text: str) -> bool:
+    return "{" in text
+
+
+def _form(template: str) -> str:
+    """A pattern of all normalised texts that `template` gives, whatever is in its slots."""
+    parts = (re.escape(normalised(part)) for part in re.split(r"\{\w+\}", template))
+    return r"\s?(?:.+?)\s?".join(parts)
 
 
 def _kept_out(*files: Phrases) -> Iterator[str]:

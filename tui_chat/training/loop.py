@@ -39,10 +39,6 @@ _DROPOUT_STRIDE = 1_000_003
 """Between the dropout seeds of two trainings."""
 
 
-class OutOfMemoryError(TuiChatError):
-    """A pass did not fit into memory; whoever knows what is free says what would."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a training does, decided before its first step."""
@@ -68,6 +64,8 @@ class Watch:
     facts: CheckpointFacts
     """What every checkpoint of the training has in common."""
     tell: Callable[[events.Event], None]
+    check: Callable[[], None] = lambda: None
+    """Raises StorageError where the run's folder is no longer this training's to write to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +165,7 @@ class Loop:
         Raises:
             CancelledError: The user stopped it; the step was finished and saved.
             StorageError: A checkpoint could not be written.
-            TuiChatError: The loss became NaN, memory ran out, or another process ended.
+            TuiChatError: The loss became NaN, or another process ended.
         """
         config, n_steps, started = self.config, self.plan.n_steps, time.monotonic()
         loss_sum, count, since, tokens_since = 0.0, 0.0, started, 0
@@ -225,20 +223,15 @@ class Loop:
             torch.manual_seed((config.seed * _DROPOUT_STRIDE + self.step) * self.group.size + self.group.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(config, self.step, plan.n_steps)
-        try:
-            for part in _parts(mine, plan.portions.passes):
-                part_ids = torch.from_numpy(ids[part]).to(plan.device)
-                part_weights = torch.from_numpy(weights[part]).to(plan.device)
-                losses = self._losses(part_ids)  # (B, T)
-                # Divided by the weight of the whole step, so that the sum over passes and processes is its mean.
-                ((losses * part_weights).sum() / max(total_weight, 1e-9)).backward()
-                own = part_weights == 1.0
-                sums[0] += losses.detach()[own].sum()
-                sums[1] += own.sum()
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(str(error)) from error
-            raise
+        for part in _parts(mine, plan.portions.passes):
+            part_ids = torch.from_numpy(ids[part]).to(plan.device)
+            part_weights = torch.from_numpy(weights[part]).to(plan.device)
+            losses = self._losses(part_ids)  # (B, T)
+            # Divided by the weight of the whole step, so that the sum over passes and processes is its mean.
+            ((losses * part_weights).sum() / max(total_weight, 1e-9)).backward()
+            own = part_weights == 1.0
+            sums[0] += losses.detach()[own].sum()
+            sums[1] += own.sum()
         sums[2] = float(self.stop_asked())
         # One sum for all: the figures and the wish to stop travel with the gradients.
         self.group.add_up([*(p.grad for p in self.model.parameters() if p.grad is not None), sums])
@@ -306,6 +299,7 @@ class Loop:
     def _save(self, watch: Watch, progress: Progress) -> CheckpointFacts:
         created = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
         facts = replace(watch.facts, progress=progress, created=created)
+        watch.check()
         facts = save(watch.run, self.model, watch.tokenizer, self.optimizer.state_dict(), facts)
         loss = progress.validation_loss
         watch.tell(events.Saved(facts, best=loss is not None and loss == facts.best_validation_loss))

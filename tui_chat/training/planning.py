@@ -18,7 +18,7 @@ from tui_chat.training.config import TrainConfig
 from tui_chat.training.dataset import Rows
 from tui_chat.training.device import choose_compile, choose_device, choose_precision, free_bytes
 from tui_chat.training.distributed import Group
-from tui_chat.training.estimate import portion, quantity, remedy
+from tui_chat.training.estimate import counted, portion, quantity, remedy
 from tui_chat.training.loop import Loop, Plan, Watch
 from tui_chat.training.models import build_model
 from tui_chat.training.prepare import Prepared, open_training, prepare
@@ -26,6 +26,9 @@ from tui_chat.training.run_folder import ROWS, RunFolder
 from tui_chat.training.texts import Corpus
 
 Tell = Callable[[events.Event], None]
+
+_ROWS_OF_ANY_STEP = 1024
+"""Rows a step may have even if the corpus has fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +56,15 @@ class Job:
         torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // group.size))
         model = build_model(self.shape, config.seed, config.dropout)
         if self.start is None and config.start_from is not None:
-            load_weights(model, read_facts(config.start_from))
+            start = read_facts(config.start_from)
+            load_weights(model, replace(start, shape=start.shape.reaching(self.shape.context)))
         plan = replace(self.plan, device=choose_device(config.device, group.local_rank))
         return Loop(config, plan, model, training or open_training(config.out / ROWS), group, self.start, stop_asked)
 
     def out_of_memory(self) -> str:
         """What to say when memory ran out."""
         rows = self.plan.portions.rows_per_pass
-        what = f"out of memory with {rows} rows of {self.config.length} tokens in a pass"
+        what = f"out of memory with {counted(rows, 'row')} of {self.config.length} tokens in a pass"
         return f"{what}: {remedy(self.config, self.shape, rows, self.free_bytes)}"
 
 
@@ -92,8 +96,9 @@ def plan_training(
     # A small corpus may hold fewer different pieces than tokens were asked for.
     shape = replace(config.shape, vocab_size=prepared.tokenizer.get_vocab_size())
     if config.start_from is not None and folder.start is None and first is not None:
-        shape = first.shape
+        shape = first.shape.reaching(max(config.row_lengths))
     _check_context(config, shape)
+    _check_step(config, prepared.training)
     device = choose_device(config.device)
     n_processes = group.size if group else _n_processes(config, device)
     free = free_bytes(device) // (n_processes if device.type == "cpu" else 1)
@@ -136,6 +141,7 @@ def plan_training(
             best_validation_loss=folder.start.best_validation_loss if folder.start else None,
         ),
         tell=tell,
+        check=folder.check,
     )
     return Job(config, plan, shape, n_processes, folder.start, free), watch, prepared
 
@@ -167,6 +173,16 @@ def _check_context(config: TrainConfig, shape: ModelShape) -> None:
         )
 
 
+def _check_step(config: TrainConfig, training: tuple[Rows, ...]) -> None:
+    """A step may read the rows of a small corpus more than once, but not without end."""
+    rows, n_rows = config.batch * config.accumulate, training[0].n_rows
+    if rows > max(n_rows, _ROWS_OF_ANY_STEP):
+        raise UsageError(
+            f"a step would read {rows:,} rows and there are {n_rows:,}: give --batch and --accumulate whose product is "
+            f"{max(n_rows, _ROWS_OF_ANY_STEP):,} or less"
+        )
+
+
 def _n_processes(config: TrainConfig, device: torch.device) -> int:
     """Each process needs a device of its own, but for the processor, which they share."""
     if device.type == "cpu":
@@ -183,12 +199,12 @@ def _n_steps(config: TrainConfig, training: tuple[Rows, ...]) -> int:
 
 def _model_stage(config: TrainConfig, shape: ModelShape, n_bytes: int) -> events.StageBegan:
     flops = shape.flops_per_token(config.length)
-    heads = f"{shape.n_heads} heads"
+    heads = counted(shape.n_heads, "head")
     if shape.arch is Architecture.LLAMA and shape.n_kv_heads != shape.n_heads:
         heads += f" ({shape.n_kv_heads} of keys and values)"
     text = (
-        f"{shape.arch}: {shape.n_parameters:,} parameters in {shape.n_layers} layers of width {shape.width} with "
-        f"{heads}; {quantity(flops)}FLOP a trained token; about {quantity(n_bytes)}B of memory"
+        f"{shape.arch}: {shape.n_parameters:,} parameters in {counted(shape.n_layers, 'layer')} of width "
+        f"{shape.width} with {heads}; {quantity(flops)}FLOP a trained token; about {quantity(n_bytes)}B of memory"
     )
     figures = {
         "arch": shape.arch.value,
@@ -203,7 +219,11 @@ def _training_stage(
     config: TrainConfig, plan: Plan, n_processes: int, start: CheckpointFacts | None
 ) -> events.StageBegan:
     portions = plan.portions
-    parts = [f"{plan.n_steps:,} steps of {config.tokens_per_step:,} tokens", f"on {plan.device.type}", plan.precision]
+    parts = [
+        f"{counted(plan.n_steps, 'step')} of {config.tokens_per_step:,} tokens",
+        f"on {plan.device.type}",
+        plan.precision,
+    ]
     if start is not None:
         parts.insert(0, f"from step {start.step:,} on")
     if plan.compiled:
@@ -211,7 +231,7 @@ def _training_stage(
     if n_processes > 1:
         parts.append(f"{n_processes} processes")
     if portions.passes > 1:
-        parts.append(f"{portions.passes} passes of {portions.rows_per_pass} rows a step")
+        parts.append(f"{portions.passes} passes of {counted(portions.rows_per_pass, 'row')} a step")
     figures = {
         "n_steps": plan.n_steps,
         "device": plan.device.type,

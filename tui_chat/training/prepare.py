@@ -22,7 +22,7 @@ from tui_chat.training.sources import normalised
 from tui_chat.training.split import split_dialogues, split_documents
 from tui_chat.training.texts import Corpus, CorpusKind
 from tui_chat.training.tokenizer import TokenizerSettings, shortfall, token_id, train_tokenizer
-from tui_chat.training.windows import write_documents
+from tui_chat.training.windows import check_documents, write_documents
 
 _VALIDATION_SEED_STEP = 7_919
 """Added to the seed, so that validation dialogues come from another stream."""
@@ -123,7 +123,9 @@ def _from_documents(
         tokenizer = _learn_tokens(split.training, config, tell)
     tell(StageBegan(DATA, "the text becomes one line of ids, read through windows"))
     stride = config.stride or config.length
-    training = Windows(write_documents(folder / "training.npy", split.training, tokenizer), config.length, stride)
+    line = write_documents(folder / "training.npy", split.training, tokenizer)
+    check_documents(line, config.length, token_id(tokenizer, END_OF_TEXT))
+    training = Windows(line, config.length, stride)
     plan = {"kind": CorpusKind.TEXT, "length": config.length, "stride": stride}
     (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
     ids = write_documents(folder / "validation.npy", split.validation, tokenizer)

@@ -115,7 +115,10 @@ def tuning(start: CheckpointFacts, out: Path, corpus: str, **changes: Any) -> Tr
         "validation_rows": 128,
         "start_from": start.path,
     }
-    return TrainConfig(out=out, corpus=corpus, **values | changes)
+    if start.settings.get("pre_tokenizer") in list(PreTokenizer):
+        values["pre_tokenizer"] = PreTokenizer(start.settings["pre_tokenizer"])
+    config = TrainConfig(out=out, corpus=corpus, **values | changes)
+    return replace(config, shape=start.shape.reaching(max(config.row_lengths)))
 
 
 def preset_for(corpus: str | None) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,26 +18,31 @@ from tui_chat import paths
 from tui_chat.checkpoints.facts import CheckpointFacts
 from tui_chat.checkpoints.record import RECORD
 from tui_chat.checkpoints.runs import LOCK, Run, read_run
-from tui_chat.errors import UsageError
+from tui_chat.errors import StorageError, UsageError
 from tui_chat.training.events import Event
 
 ROWS = ".rows"
 """Folder of the ids a training reads, gone when it ends."""
 
-_ATTEMPTS, _PAUSE_S = 5, 0.05
+_ATTEMPTS, _PAUSE_S = 21, 0.05
 """Whoever looks whether a training runs holds the lock for a moment."""
+
+_STEP, _LEFT = re.compile(r"step-\d+"), re.compile(r"\.step-\d{6,}\.(partial|replaced)")
+"""Names of checkpoints, and of what a save that was killed leaves."""
 
 
 class RunFolder:
     """A run that this process writes to.
 
     Args:
-        path: The folder; it is made where it is missing.
+        path: The folder.
+        lock: The file in it that this process holds locked.
         resume: Whether the training goes on from a checkpoint there.
     """
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
+    def __init__(self, path: Path, lock: IO[str], *, resume: bool) -> None:
         self.path = path
+        self._lock = lock
         self.began = False
         """Whether there is something to keep, should the training end now."""
         run = read_run(path)
@@ -49,9 +55,32 @@ class RunFolder:
                 f"{path} holds a training already, up to step {run.checkpoints[-1].step}: go on with --resume, or give "
                 "another place with --out"
             )
+        elif run.problem:
+            raise UsageError(
+                f"{path} holds a training that cannot be read ({run.problem}): give another place with --out"
+            )
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the folder is still the one this process locked: somebody may have moved or deleted it."""
+        return _is_at(self._lock, self.path / LOCK)
+
+    def check(self) -> None:
+        """See that the folder may be written to.
+
+        Raises:
+            StorageError: It was taken away.
+        """
+        if not self.is_held:
+            raise StorageError(
+                f"{self.path} was moved or deleted while its training ran, so nothing more is saved: begin anew, or "
+                "put it back and go on with --resume"
+            )
 
     def append(self, event: Event) -> None:
         """Add a line to the record. A full disk is not told of here: the next checkpoint will not fit either."""
+        if not self.is_held:
+            return
         line = json.dumps(event.as_json(), ensure_ascii=False) + "\n"
         with contextlib.suppress(OSError), (self.path / RECORD).open("ab+") as file:
             # A process that was killed may have left half a line.
@@ -65,15 +94,15 @@ def opened(path: Path, *, resume: bool) -> Iterator[RunFolder]:
     """The run's folder, locked against a second training and cleared of half-written things.
 
     Raises:
-        UsageError: Another training writes to it, or there is, or is not, a checkpoint to go on from.
+        UsageError: Another training writes to it, there is, or is not, a checkpoint to go on from, or the folder holds
+            other things than a training.
         StorageError: The folder cannot be made or written.
     """
     if resume and not path.is_dir():
         raise UsageError(f"{path}: there is no training to go on with; leave --resume away to begin one")
-    paths.ensure_dir(path)
-    with (path / LOCK).open("a") as lock:
-        _take(lock, path)
-        folder = RunFolder(path, resume=resume)
+    _refuse_others_files(path, resume=resume)
+    with _locked(path) as lock:
+        folder = RunFolder(path, lock, resume=resume)
         _clear(path)
         if not resume:
             # Left by a training that ended before its first checkpoint.
@@ -81,22 +110,44 @@ def opened(path: Path, *, resume: bool) -> Iterator[RunFolder]:
         try:
             yield folder
         finally:
-            shutil.rmtree(path / ROWS, ignore_errors=True)
-            if not (folder.began or resume):
-                _discard(path)
+            if folder.is_held:
+                shutil.rmtree(path / ROWS, ignore_errors=True)
+                if not (folder.began or resume):
+                    _discard(path)
 
 
-def _take(lock: IO[str], path: Path) -> None:
-    for attempt in range(_ATTEMPTS):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if attempt == _ATTEMPTS - 1:
-                raise UsageError(
-                    f"a training runs in {path} already: wait until it ends, or give another place with --out"
-                ) from error
-            time.sleep(_PAUSE_S)
+def _refuse_others_files(path: Path, *, resume: bool) -> None:
+    """See, before anything is written, that a folder that is there is empty or a training's."""
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+    if LOCK in names or any(_STEP.fullmatch(name) for name in names):
+        return
+    if resume:
+        _newest(read_run(path))
+    elif names:
+        raise UsageError(f"{path} holds files that are not a training's: give an empty or a new folder with --out")
+
+
+def _locked(path: Path) -> IO[str]:
+    """The lock of a run, taken; whoever closes the file lets go of it."""
+    for _ in range(_ATTEMPTS):
+        paths.ensure_dir(path)
+        # The folder or the lock may go at any moment: a training that is refused leaves nothing behind.
+        with contextlib.suppress(FileNotFoundError):
+            lock = (path / LOCK).open("a")
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(lock, path / LOCK):
+                    return lock
+            lock.close()
+        time.sleep(_PAUSE_S)
+    raise UsageError(f"a training runs in {path} already: wait until it ends, or give another place with --out")
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def _newest(run: Run) -> CheckpointFacts:
@@ -115,8 +166,9 @@ def _discard(path: Path) -> None:
 
 
 def _clear(path: Path) -> None:
-    for left in (*path.glob(".step-*"), path / ROWS):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in path.iterdir():
+        if left.name == ROWS or _LEFT.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _ends_a_line(path: Path) -> bool:

@@ -18,7 +18,7 @@ _MAX_WORDS = 6
 
 def json_answer(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
     """A record, a list, a fact or a sum, asked for as JSON."""
-    kind = rng.choices(("record", "list", "capital", "opposite", "sum"), (40, 25, 12, 8, 15))[0]
+    kind = rng.choices(("record", "list", "capital", "opposite", "sum"), (32, 38, 10, 8, 12))[0]
     value: object
     match kind:
         case "record":

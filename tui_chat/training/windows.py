@@ -23,6 +23,9 @@ from tui_chat.training.tokenizer import token_id
 _BATCH = 64
 """Chunks encoded in one call."""
 
+_SCANNED = 1 << 22
+"""Ids looked at in one go, so that a large file need not fit into memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Windows:
@@ -96,6 +99,27 @@ def write_documents(path: Path, documents: Iterable[str], tokenizer: Tokenizer) 
         StorageError: The file cannot be written.
     """
     return write_ids(path, document_ids(documents, tokenizer), tokenizer.get_vocab_size())
+
+
+def check_documents(ids: Ids, length: int, end: int) -> None:
+    """See that one of several documents at least has a whole window in it: no more is learnt from rows that are longer.
+
+    Args:
+        ids: The line of ids of all documents.
+        length: Predicted tokens of a row.
+        end: Id of `<|endoftext|>`, which stands between documents alone.
+
+    Raises:
+        UsageError: None has; the text says which context fits.
+    """
+    pieces = range(0, len(ids), _SCANNED)
+    places = np.concatenate([start + np.flatnonzero(ids[start : start + _SCANNED] == end) for start in pieces])
+    fits = int(np.diff(places).max(initial=0))
+    if len(places) > 2 and fits < length:
+        raise UsageError(
+            f"a context of {length} is longer than any document, of which the longest to train on has {fits} tokens "
+            f"to predict: use --context {fits} or less, or give longer texts"
+        )
 
 
 def document_ids(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[Sequence[int]]:

@@ -14,6 +14,14 @@ _FILLERS = frozenset(
 )
 """Words a hurried user leaves out."""
 
+_COMMANDS = re.compile(
+    r"(add|answer|calculate|compute|convert|copy|count|define|describe|echo|explain|format|give|help|list|make"
+    r"|multiply|name|put|recite|repeat|return|say|show|spell|start|subtract|take|teach|tell|turn|work|write)\b"
+    r"(?! more| it again)",
+    re.IGNORECASE,
+)
+"""How an order begins that can be made a request: "Tell me ..." and "Could you tell me ...?\""""
+
 
 def first_sentence(text: str) -> str:
     """Up to the first full stop that ends a sentence."""
@@ -29,7 +37,9 @@ def vary(text: str, frames: Phrases, rng: Random, *, freely: bool = True) -> str
         rng: Decides.
         freely: Also change letters and case; off where a name or a number must stay as it is.
     """
-    if rng.random() < 0.08 and not text.startswith("/"):
+    if rng.random() < 0.3 and "request" in frames and _COMMANDS.match(text):
+        text = rng.choice(frames["request"]).format(t=text[0].lower() + text[1:].rstrip(".!" if freely else ""))
+    elif rng.random() < 0.14 and not text.startswith("/"):
         opening = rng.choice(frames["opening"])
         text = opening + (text if text.startswith(("I ", "I'")) or not freely else text[0].lower() + text[1:])
     if rng.random() < 0.05 and text.endswith(("?", ".")):
@@ -38,7 +48,7 @@ def vary(text: str, frames: Phrases, rng: Random, *, freely: bool = True) -> str
         text = text.rstrip("?.!")
     if not freely:
         return text
-    if rng.random() < 0.06:
+    if rng.random() < 0.12:
         text = _hurried(text, rng)
     if rng.random() < 0.3:
         text = text.lower()

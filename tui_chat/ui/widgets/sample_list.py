@@ -126,7 +126,7 @@ class SampleList(Painted, ScrollView, can_focus=True):
         if lines is None:
             prompt, text = visible(sample.prompt), visible(sample.text)
             whole = Text(prompt, self.part("prompt"), tab_size=4, end="")
-            whole.append(text.removeprefix(prompt), self.part("text"))
+            whole.append(text, self.part("text"))
             lines = []
             for wrapped in whole.wrap(self.app.console, width, overflow="fold", tab_size=4):
                 line = Line()
