@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SETUP := $(PYTHON) .ci/setup_venv.py
 
 .DEFAULT_GOAL := help
-.PHONY: help chat setup setup-dev test check lint format types unit picture pocket pocket-eval clean python
+.PHONY: help chat setup setup-dev test check lint format types unit messages picture pocket pocket-eval clean python
 .PHONY: tokens logits haiku llm-inference
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make lint     ruff's rules and its format, checked"
 	@echo "make format   the same, applied"
 	@echo "make types    mypy, strict"
+	@echo "make messages  gather the texts to translate, and compile tui_chat/locale"
 	@echo "make picture  take the picture in the README anew"
 	@echo "make pocket   train the built-in model anew: over an hour on two cores   ARGS=--resume goes on"
 	@echo "make pocket-eval  ask the built-in model what it was never trained on   ARGS=--json"
@@ -64,6 +65,14 @@ unit: setup-dev
 format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+messages: setup-dev
+	mkdir -p build
+	$(BIN)/pybabel -q extract --mapping-file pyproject.toml --keyword n_:1,2 --project tui-chat --add-location file \
+	  --sort-by-file --width 110 --output-file build/messages.pot tui_chat
+	$(BIN)/pybabel -q update --domain tui_chat --input-file build/messages.pot --output-dir tui_chat/locale \
+	  --width 110 --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date
+	$(BIN)/pybabel -q compile --domain tui_chat --directory tui_chat/locale
 
 picture: setup-dev
 	$(BIN)/python -m tests.picture docs/screenshot.svg

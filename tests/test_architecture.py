@@ -26,7 +26,7 @@ MAY_USE: dict[str, set[str]] = {
     "startup": set(),
     "paths": {"errors"},
     "engine": {"errors"},
-    "display": {"engine.types"},
+    "display": {"engine.types", "language"},
     "language": {"errors"},
     "chat": {"engine", "errors"},
     "checkpoints": {"paths", "errors"},

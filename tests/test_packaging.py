@@ -35,11 +35,14 @@ def test_the_wheel_holds_what_the_program_reads(wheel: Path) -> None:
     assert not any(name.startswith(("tests/", "scripts/", "themes/")) for name in names)
 
 
-def test_an_unpacked_wheel_finds_its_themes_and_its_model(wheel: Path, tmp_path: Path) -> None:
+def test_an_unpacked_wheel_finds_its_themes_its_model_and_its_languages(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import tui_chat.themes, tui_chat.models.resolve\n"
+        "import tui_chat.language, tui_chat.themes, tui_chat.models.resolve\n"
+        "for code, word in (('es', 'entropía'), ('pt', 'entropia')):\n"
+        "    tui_chat.language.use(code)\n"
+        "    assert tui_chat.language._('entropy') == word, code\n"
         "loaded = tui_chat.themes.load_themes()\n"
         "assert not loaded.failures, loaded.failures\n"
         "print(tui_chat.__file__, *sorted(loaded.themes), tui_chat.models.resolve.builtin_path(), sep='\\n')"

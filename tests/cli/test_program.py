@@ -12,7 +12,7 @@ import pytest
 
 from tui_chat import __version__, paths
 from tui_chat.cli import group
-from tui_chat.cli.group import COMMANDS
+from tui_chat.cli.group import COMMANDS, GROUPS
 from tui_chat.cli.program import one_line, run
 from tui_chat.errors import CancelledError, ModelLoadError, PromptTooLongError, UsageError
 
@@ -98,12 +98,19 @@ def test_every_command_explains_itself(name: str, flag: str, capsys: pytest.Capt
     assert capsys.readouterr().out.startswith(f"Usage: tui-chat {name}")
 
 
-def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command_in_its_group_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert run(["-h"]) == 0
-    out = capsys.readouterr().out
-    for name, lazy in COMMANDS.items():
-        assert name in out
-        assert lazy.summary.split(",")[0][:30] in out
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    column = 2 + max(map(len, COMMANDS)) + 2
+    for heading, members in GROUPS.items():
+        start = lines.index(f"{heading}:") + 1
+        assert lines[start : start + len(members)] == [
+            f"  {name}".ljust(column) + lazy.summary for name, lazy in members.items()
+        ]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

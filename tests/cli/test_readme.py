@@ -1,4 +1,4 @@
-"""The command lines and commands the README shows are ones the program has."""
+"""The command lines and commands that the README and the help show are ones the program has."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 
 from tui_chat.cli.group import root
 from tui_chat.commands.chatting import default_registry
+from tui_chat.commands.help import TWINS
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 SHOWN = [line.partition("#")[0].strip() for line in README.splitlines() if line.startswith("tui-chat")]
 
 
-@pytest.mark.parametrize("line", SHOWN)
+@pytest.mark.parametrize("line", [*SHOWN, *(TWINS[name] for name in TWINS if name != "help")])
 def test_every_command_line_parses(line: str) -> None:
     _, *arguments = shlex.split(line)
     context = root.make_context("tui-chat", arguments)

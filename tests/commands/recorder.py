@@ -11,6 +11,7 @@ from tui_chat.config import InferenceSettings
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import SAMPLING_FIELDS, SamplingParams
 from tui_chat.lessons.answers import AnswerFigures
+from tui_chat.lessons.course.progress import Progress
 from tui_chat.lessons.inspected import Inspected
 from tui_chat.lessons.report import Report
 from tui_chat.lessons.scene import Scene
@@ -35,6 +36,7 @@ class Recorder:
     looked_at: Inspected = field(default_factory=Inspected, compare=False)
     answered: Sequence[AnswerFigures] = (AnswerFigures(model="pocket", generated=3),)
     educates: bool = False
+    progress: Progress = field(default_factory=Progress, compare=False)
 
     def get_sampling(self, name: str) -> int | float | None:
         return self.sampling[name] if name in self.sampling else self.default_sampling(name)
@@ -141,8 +143,18 @@ class Recorder:
             prefill=self.begins_with,
         )
 
+    def course(self) -> Progress:
+        return self.progress
+
     def inspected(self) -> Inspected:
         return self.looked_at
 
     def show(self, markdown: str) -> None:
         self.shown.append(markdown)
+
+
+class Unloaded(Recorder):
+    """The same while no model is loaded."""
+
+    def model(self) -> str:
+        return ""

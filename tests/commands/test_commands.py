@@ -6,16 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.commands.recorder import Recorder
+from tests.commands.recorder import Recorder, Unloaded
 from tui_chat.chat.conversation import Role
-from tui_chat.commands.chatting import default_registry, help_all, help_for
+from tui_chat.commands.chatting import default_registry
+from tui_chat.commands.help import TWINS
 from tui_chat.commands.parsing import parse_command, unescape
 from tui_chat.commands.registry import Command, Registry
 from tui_chat.commands.settings import KNOBS
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import SamplingParams
 from tui_chat.errors import SamplingError, TuiChatError, UsageError
-from tui_chat.lessons.drawing import draw
+from tui_chat.lessons.drawing import draw, text_of
+from tui_chat.lessons.report import Facts, Report
 
 REGISTRY = default_registry()
 
@@ -84,7 +86,7 @@ def test_a_setting_changes() -> None:
 
 
 def test_a_setting_without_value_is_shown() -> None:
-    context = run("/top-p")
+    context = run("/top-p", Unloaded())
     assert context.sampling == Recorder().sampling
     assert "0.95" in context.shown[0] and "0 to 1" in context.shown[0]
 
@@ -138,13 +140,13 @@ def test_seed() -> None:
     assert isinstance(drawn, int) and 0 <= drawn < 2**32
     context = run("/seed fresh", run("/seed 42"))
     assert context.sampling["seed"] is None
-    assert "fresh" in run("/seed").shown[0]
+    assert "fresh" in run("/seed", Unloaded()).shown[0]
     assert run(f"/seed {2**64 - 1}").sampling["seed"] == 2**64 - 1
 
 
 def test_tokens() -> None:
     assert run("/tokens 77").limits["max_tokens"] == 77
-    assert "512" in run("/tokens").shown[0]
+    assert "512" in run("/tokens", Unloaded()).shown[0]
 
 
 def test_system_takes_the_line_as_it_is() -> None:
@@ -159,7 +161,7 @@ def test_system_takes_the_line_as_it_is() -> None:
 
 def test_stop() -> None:
     assert run("/stop", Recorder(answering=True)).calls == ["stop"]
-    context = run("/stop '###' END")
+    context = run("/stop '###' END", Unloaded())
     assert context.limits["stop"] == ("###", "END")
     assert "'###', 'END'" in run("/stop", context).shown[0]
     assert run("/stop off", context).limits["stop"] == ()
@@ -181,22 +183,57 @@ def test_program_commands() -> None:
     assert "tui-chat-light" in run("/theme").shown[0]
 
 
-def test_help_names_every_command() -> None:
-    text = run("/help").shown[0]
+def drawn(report: Report, width: int = 71) -> str:
+    """A report as a card of a terminal of 80 cells shows it."""
+    lines = [text_of(line) for line in draw(report.blocks, width)]
+    assert all(len(line) <= width and "…" not in line for line in lines)
+    return "\n".join(lines)
+
+
+def test_help_names_every_command_once_in_its_group() -> None:
+    (report,) = run("/help").reports
+    text = drawn(report)
+    groups = list(dict.fromkeys(command.group for command in REGISTRY))
+    assert groups == ["Conversation", "Sampling", "See how it works", "Program"]
+    places = [text.index(group) for group in groups]
+    assert places == sorted(places)
     for command in REGISTRY:
-        assert f"/{command.name}" in text
-        assert f"### {command.group}" in text
-    assert text == help_all(REGISTRY)
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{command.syntax}  ")]
+        assert line[:26].rstrip() == command.syntax, "the summaries stand in one column"
+        assert command.summary.split()[0] in line[26:]
+    assert [entry["name"] for entry in report.document["commands"]] == [c.name for c in REGISTRY]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", REGISTRY, ids=lambda command: command.name)
 def test_help_of_one_command(command: Command) -> None:
-    text = help_for(command)
-    assert command.syntax in text
-    assert run(f"/help {command.name}").shown == [text]
-    assert run(f"/help /{command.name}").shown == [text]
+    for line in (f"/help {command.name}", f"/help /{command.name}", *(f"/help {alias}" for alias in command.aliases)):
+        (report,) = run(line).reports
+        text = drawn(report)
+        assert command.syntax in text
+        assert " ".join(command.summary.split()) in " ".join(text.split())
+        assert all(example in text for example, _ in command.examples)
     assert command.examples
     assert command.summary[0].isupper() and not command.summary.endswith(".")
+
+
+def test_help_of_a_setting_says_all_there_is_to_it() -> None:
+    (report,) = run("/help temp", Recorder(sampling={"temperature": 1.25})).reports
+    facts = next(dict(block.rows) for block in report.blocks if isinstance(block, Facts))
+    assert facts == {
+        "syntax": "`/temp [value]`",
+        "also": "`/temperature`",
+        "value": "0 to 100",
+        "now": "1.25",
+        "in a shell": "`tui-chat --temperature 0.7`",
+    }
+    text = drawn(report)
+    assert "Watch the bars" in text
+    assert "**" not in text
+    assert "/temp 0.7  sets it to 0.7" in text
+
+
+def test_a_twin_belongs_to_a_command_there_is() -> None:
+    assert set(TWINS) <= {command.name for command in REGISTRY}
 
 
 @pytest.mark.parametrize("line", [line for command in REGISTRY for line, _ in command.examples])

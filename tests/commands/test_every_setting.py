@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.commands.recorder import Recorder
+from tests.commands.recorder import Recorder, Unloaded
 from tui_chat.chat.conversation import Role
 from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.every_setting import ABOUT
@@ -45,6 +45,8 @@ def test_every_setting_of_inference_is_there() -> None:
     [
         ("/set typical_p 0.9", "typical_p", 0.9),
         ("/set typical-p 1", "typical_p", 1.0),
+        ("/set typ 0.8", "typical_p", 0.8),
+        ("/set xtc-t 0.2", "xtc_threshold", 0.2),
         ("/set TEMP 0.3", "temperature", 0.3),
         ("/set order top_k, temperature", "order", ("top_k", "temperature")),
         ("/set logit_bias {42: 1.5, 7: -inf}", "logit_bias", ((42, 1.5), (7, float("-inf")))),
@@ -74,6 +76,7 @@ def test_back_to_what_it_was() -> None:
     ("line", "words"),
     [
         ("/set typcal_p 1", "did you mean typical_p"),
+        ("/set xtc 1", "did you mean xtc_threshold or xtc_probability"),
         ("/set n_ctx 5", "there is no setting n_ctx: /set lists all"),
         ("/set system be brief", "change it with /system"),
         ("/set top_k many", "inference.top_k must be a whole number, not the text 'many'"),
@@ -112,9 +115,9 @@ def test_values_as_people_write_them(value: object, words: str) -> None:
 
 def test_all_settings_are_listed_with_what_was_changed() -> None:
     context = run("/set", run("/set top_k 3"))
-    lines = text(context).splitlines()
-    assert len(lines) == len(ABOUT) + 1
-    assert "3 (was 40)" in text(context) and "0.95 " in text(context)
+    named = [line.split()[0] for line in text(context, 54).splitlines()[1 : len(ABOUT) + 1]]
+    assert named == list(ABOUT)
+    assert "3 (was 40)" in text(context, 54) and "0.95" in text(context)
 
 
 @pytest.mark.parametrize("line", [*(f"/{knob.command}" for knob in KNOBS), "/seed", "/tokens", "/set dry_base"])
@@ -135,15 +138,17 @@ def test_what_it_does_follows_the_setting(talking: Recorder) -> None:
 
 
 @pytest.mark.parametrize("line", ["/temp", "/seed", "/tokens", "/set dry_base", "/set stop", "/stop", "/system"])
-def test_without_a_conversation_or_a_model_it_is_said_in_words(
-    monkeypatch: pytest.MonkeyPatch, pocket: Engine, line: str
-) -> None:
-    assert run(line, Recorder(engine=pocket)).shown
-    unloaded = Recorder()
-    unloaded.conversation.append(Role.USER, "Hi")
-    monkeypatch.setattr(Recorder, "model", lambda _: "")
-    context = run(line, unloaded)
+def test_without_a_model_it_is_said_in_words(line: str) -> None:
+    context = Unloaded()
+    context.conversation.append(Role.USER, "Hi")
+    run(line, context)
     assert context.shown and not context.calls
+
+
+def test_an_example_stands_in_where_nothing_was_asked(pocket: Engine) -> None:
+    context = run("/temp", Recorder(engine=pocket))
+    assert context.reports[-1].document["example"] is True
+    assert "Nothing was asked yet" in text(context) and len(context.conversation.path) == 0
 
 
 def test_the_system_text_shows_what_it_does(pocket: Engine) -> None:
@@ -153,7 +158,7 @@ def test_the_system_text_shows_what_it_does(pocket: Engine) -> None:
     assert "divergence" in run("/system", context).reports[-1].document
 
 
-def test_thinking(talking: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thinking(talking: Recorder) -> None:
     for word, state in (("on", True), ("OFF", False), ("auto", None)):
         run(f"/think {word}", talking)
         assert talking.get_setting("enable_thinking") is state
@@ -161,15 +166,14 @@ def test_thinking(talking: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
         assert talking.reports[-1].document["enable_thinking"] is state
     run("/think", talking)
     assert len(talking.notices) == 3 and len(talking.reports) == 4
-    monkeypatch.setattr(Recorder, "model", lambda _: "")
-    context = run("/think off")
+    context = run("/think off", Unloaded())
     assert context.get_setting("enable_thinking") is False and context.calls == []
     assert "Thinking is **off**" in context.shown[0]
 
 
 def test_prefilling() -> None:
     context = run('/prefill "Well, "')
-    assert context.begins_with == "Well, " and context.notices == ["the next answer begins so"]
+    assert context.begins_with == "Well, " and context.notices == ["the next answer begins with 'Well, '"]
     assert "    Well, " in run("/prefill", context).shown[0]
     assert run("/prefill It's *so* `so`", context).begins_with == "It's *so* `so`"
     run("/prefill off", context)

@@ -18,10 +18,11 @@ from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import GenerationRequest, Limits, SamplingParams, TokensGenerated
 from tui_chat.errors import CancelledError, PromptTooLongError, UsageError
 from tui_chat.lessons.drawing import draw, text_of
-from tui_chat.lessons.effect import EFFECTS, STAGE_OF, effect, entropy_curve
+from tui_chat.lessons.effect import EFFECTS, effect
 from tui_chat.lessons.moment import entropy, raw_view
 from tui_chat.lessons.report import Curve, Report
 from tui_chat.lessons.scene import Scene
+from tui_chat.lessons.stage_effect import STAGE_OF, entropy_curve
 from tui_chat.lessons.system_text import divergence, system_text
 from tui_chat.lessons.watch import Watch
 
@@ -104,8 +105,60 @@ def test_stages_that_cut(pocket: Engine) -> None:
     assert min_p["after"]["survivors"] == int((p >= 0.01 * p.max()).sum())
     behind = of(pocket, "min_p", replace(NEUTRAL, top_k=7, min_p=0.01), 0.01)
     assert behind["before"]["survivors"] == 7
-    text = shown(effect(pocket, Watch(), scene(replace(NEUTRAL, top_k=7)), "top_k", 7))
+    report = effect(pocket, Watch(), scene(replace(NEUTRAL, top_k=7)), "top_k", 7)
+    (curve,) = [block for block in report.blocks if isinstance(block, Curve)]
+    assert len(curve.marks) == 1 and curve.marks[0] == pytest.approx((7, math.log10(ranked[6])))
+    text = shown(report)
+    assert f"7 of {len(p):,}, which held {ranked[:7].sum():.1%}" in text
     assert "last of the best 7" in text and "✂ cut" in text and "◆ is where this stage cuts" in text
+
+
+def test_the_ladder_of_temperatures(pocket: Engine) -> None:
+    logits, _ = raw(pocket)
+    ranked = np.sort(logits)[::-1]
+    document = of(pocket, "temperature", replace(NEUTRAL, temperature=0), 0)
+    assert [step["temperature"] for step in document["ladder"]] == [0, 0.3, 0.7, 1, 1.5, 2]
+    assert document["ladder"][0]["p"][:2] == [1, 0] and document["ladder"][0]["entropy"] == 0
+    for step in document["ladder"][1:]:
+        e = np.exp((ranked - ranked[0]) / step["temperature"])
+        p = e / e.sum()
+        assert step["p"] == pytest.approx(p[:8], abs=1e-5)
+        assert step["entropy"] == pytest.approx(-(p[p > 0] * np.log(p[p > 0])).sum(), abs=1e-4)
+    report = effect(pocket, Watch(), scene(replace(NEUTRAL, temperature=1)), "temperature", 1)
+    assert "1 ◆" in shown(report, 54)
+
+
+def test_penalties_are_written_out(pocket: Engine) -> None:
+    logits, _ = raw(pocket)
+    prompt = scene().unanswered().prompt(pocket).ids
+    params = replace(NEUTRAL, repeat_penalty=1.3, frequency_penalty=0.5, presence_penalty=0.25)
+    after = {
+        token: (logits[token] / 1.3 if logits[token] > 0 else logits[token] * 1.3) - 0.5 * prompt.count(token) - 0.25
+        for token in set(prompt)
+    }
+    token = max(after, key=lambda token: abs(after[token] - logits[token]))
+    text = shown(effect(pocket, Watch(), scene(params), "repeat_penalty", 1.3), 200)
+    sign = "÷" if logits[token] > 0 else "×"
+    count = prompt.count(token)
+    assert f"{logits[token]:.3f} {sign} 1.3 − {count} × 0.5 − 0.25 = {after[token]:.3f}" in text
+    assert f"came {count} time" in text
+
+
+def test_a_model_without_an_end_token(pocket: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pocket, "info", replace(pocket.info, eog_ids=frozenset()))
+    text = shown(effect(pocket, Watch(), scene(), "max_length", 64))
+    assert "never: this model has no end token" in text
+
+
+def test_an_example_stands_in_where_nothing_was_asked(pocket: Engine) -> None:
+    conversation = Conversation()
+    conversation.set_system("Answer in Spanish.")
+    blank = Scene(messages=conversation.path, params=NEUTRAL, limits=Limits(max_tokens=64), prefill="Un")
+    document = check("effect", effect(pocket, Watch(), blank, "top_k", 0).document)
+    asked = replace(scene(system="Answer in Spanish."), prefill="Un")
+    expected = effect(pocket, Watch(), asked, "top_k", 0).document
+    assert document["example"] is True and expected["example"] is False
+    assert document["before"]["top"] == check("effect", expected)["before"]["top"]
 
 
 def test_a_ban_takes_the_token_away(pocket: Engine) -> None:

@@ -6,6 +6,7 @@ import io
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import gguf
@@ -21,21 +22,31 @@ from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import LoadOptions
 from tui_chat.errors import CancelledError, UsageError
 from tui_chat.lessons.drawing import draw, text_of
+from tui_chat.lessons.formulas import find_figure
 from tui_chat.lessons.perplexity import perplexity
 from tui_chat.lessons.report import HEAT, Flow, Tone
+from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.surprisal import read
 from tui_chat.lessons.watch import Watch
+from tui_chat.lessons.why import first_token
 
 TEXT = "A token is a small piece of text. The sky is 🚜 blue.\nWhy?"
 
 
+@contextmanager
+def scaled(folder: Path, factor: float) -> Iterator[Engine]:
+    """A model of noise whose logits are multiplied by a factor, and whose vocabulary asks for BOS."""
+    path = write_tiny(folder / "tiny.gguf", extra={"tokenizer.ggml.add_bos_token": True})
+    tensors = gguf.GGUFReader(path, "r+").tensors
+    next(tensor for tensor in tensors if tensor.name == "output_norm.weight").data[:] *= factor
+    with Engine.load(path, LoadOptions(n_ctx=16, n_threads=1)) as engine:
+        yield engine
+
+
 @pytest.fixture(scope="module")
 def uniform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A model that finds every token equally likely, and whose vocabulary asks for BOS."""
-    path = write_tiny(tmp_path_factory.mktemp("uniform") / "uniform.gguf", extra={"tokenizer.ggml.add_bos_token": True})
-    tensors = gguf.GGUFReader(path, "r+").tensors
-    next(tensor for tensor in tensors if tensor.name == "output_norm.weight").data[:] = 0
-    with Engine.load(path, LoadOptions(n_ctx=16, n_threads=1)) as engine:
+    """A model that finds every token equally likely."""
+    with scaled(tmp_path_factory.mktemp("uniform"), 0) as engine:
         yield engine
 
 
@@ -57,6 +68,13 @@ def test_equals_the_sum_over_single_forward_passes(pocket: Engine) -> None:
     worst = document["least_expected"][0]
     assert worst["position"] == 1 + int(np.argmax(nats))
     assert worst["p"] == pytest.approx(math.exp(-worst["surprisal"]))
+
+
+def test_agrees_with_why_of_an_answer(pocket: Engine) -> None:
+    seen = first_token(pocket, Watch(), Scene().asking("What is a token?"))
+    ids = [*(seen.prompt_ids or ()), *(token.id for token in seen.tokens)]
+    nats = read(pocket, Watch(), ids, pocket.context.n_ctx).surprisal[-len(seen.tokens) :]
+    assert find_figure("perplexity").work(seen).value == pytest.approx(math.exp(nats.mean()), rel=0.02)
 
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(uniform: Engine) -> None:
@@ -126,12 +144,14 @@ def test_of_a_long_text_the_beginning_and_the_most_telling_part_are_shown(pocket
     assert f"read in {report.document['windows']} windows of at most 256 tokens" in text.replace("\n", " ")
 
 
-def test_says_what_a_figure_beyond_the_vocabulary_means(pocket: Engine, uniform: Engine) -> None:
+def test_says_what_a_figure_beyond_the_vocabulary_means(uniform: Engine, tmp_path: Path) -> None:
     def text(engine: Engine) -> str:
         lines = draw(perplexity(engine, Watch(), "zq7x").blocks, 100)
         return " ".join(" ".join(map(text_of, lines)).split())
 
-    assert "worse than guessing among all" in text(pocket)
+    with scaled(tmp_path, 1e4) as sure:
+        assert "inf: worse than guessing among all" in text(sure)
+        assert check("perplexity", perplexity(sure, Watch(), "zq7x").document)["perplexity"] is None
     unsure = text(uniform)
     assert "every token of the text counts" in unsure
     assert f"like guessing among so many equally likely tokens; the vocabulary has {uniform.info.n_vocab}" in unsure
@@ -187,6 +207,8 @@ def test_what_is_no_text_is_refused_by_name(capsys: pytest.CaptureFixture[str], 
     assert f"{file} is not UTF-8 text at byte 2 (0xff)" in refusal(str(file))
     file.write_bytes(b"GGUF\x03\x00\x00")
     assert "byte 5 is zero" in refusal(str(file))
+    file.write_bytes(b"")
+    assert f"{file} is empty" in refusal(str(file))
     assert "No such file" in refusal(str(tmp_path / "missing.txt"))
     assert "name one text" in refusal()
     assert "name one text" in refusal("a.txt", "--text", "b")

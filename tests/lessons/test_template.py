@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.chat.fake_vocab import FakeVocab
+from tests.engine.tiny_gguf import write_tiny
 from tests.lessons.contracts import check
 from tui_chat.chat.conversation import Conversation, Message, Role
 from tui_chat.chat.prompt import PromptBuilder
@@ -25,7 +26,7 @@ from tui_chat.errors import PromptTooLongError, TemplateError
 from tui_chat.lessons.drawing import draw, text_of
 from tui_chat.lessons.report import Report, Span, Tone
 from tui_chat.lessons.scene import Scene
-from tui_chat.lessons.template import Laid, NoVocabulary, template
+from tui_chat.lessons.template import Laid, NoVocabulary, Reader, template
 from tui_chat.lessons.thinking import thinking
 
 TRIMMING = (
@@ -52,8 +53,12 @@ def shown(report: Report, width: int = 100) -> str:
     return "\n".join(text_of(line) for line in draw(report.blocks, width))
 
 
-def of_engine(engine: Engine, scene: Scene, **options: bool) -> Report:
-    return template(engine, scene.builder(engine), scene, **options)
+def reader(engine: Engine) -> Reader:
+    return Reader(engine.info.name, engine.vocab, engine.context.n_ctx)
+
+
+def of_engine(engine: Engine, scene: Scene, *, fit: bool = False) -> Report:
+    return template(reader(engine), scene.builder(engine), scene, fitted_for=engine if fit else None)
 
 
 def test_places_without_a_model_are_exact() -> None:
@@ -128,7 +133,7 @@ def test_bos_of_the_vocabulary_is_shown() -> None:
 
 def test_what_a_template_alters_has_no_place(pocket: Engine) -> None:
     builder = PromptBuilder(pocket.vocab, source(SHOUTING))
-    report = template(pocket, builder, saying("quiet"))
+    report = template(reader(pocket), builder, saying("quiet"))
     assert check("template", report.document)["messages"][0]["characters"] is None
     assert "changes this text" in shown(report)
 
@@ -166,13 +171,28 @@ def test_a_long_conversation_is_shown_as_a_chat_would_send_it(pocket: Engine) ->
 def test_a_template_that_refuses(pocket: Engine) -> None:
     refusing = PromptBuilder(pocket.vocab, source("{{ raise_exception('not today') }}"))
     with pytest.raises(TemplateError, match="not today"):
-        template(pocket, refusing, saying("Hi"))
+        template(reader(pocket), refusing, saying("Hi"))
 
 
 @pytest.mark.parametrize("width", [30, 80, 120])
 def test_it_reads_at_any_width(pocket: Engine, width: int) -> None:
     text = shown(of_engine(pocket, saying("Hi", "Hello", "Bye", system="Be brief.")), width)
     assert "<|im_start|>" in text and "message" in text
+
+
+def test_a_model_without_template_or_end_token(
+    tmp_path: Path, pocket: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_tiny(tmp_path / "plain.gguf", template=None)
+    assert run(["template", "--model", str(path)]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "This model has no chat template, so ChatML, the most common one, makes it of an example" in page
+    assert page.count("ChatML") == 2 and "there is room for 128" in page and "does not switch it" in page
+    assert run(["template", "--model", str(path), "--json"]) == 0
+    document = check("template", capsys.readouterr().out)
+    assert document["template"]["kind"] == "fallback" and document["notes"]
+    monkeypatch.setattr(pocket.vocab, "eog_ids", frozenset())
+    assert "this model has none: an answer ends at a stop string" in " ".join(shown(of_engine(pocket, Scene())).split())
 
 
 # Thinking
@@ -223,7 +243,7 @@ def test_without_a_model_none_is_loaded(
     def loads(*_: object) -> Report:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("tui_chat.cli.template.on_model", loads)
+    monkeypatch.setattr("tui_chat.cli.template.find_model", loads)
     file, messages = files
     arguments = ["template", "--file", file, "--messages", messages, "--bos", "<s>", "--eos", "</s>"]
     assert run([*arguments, "--json"]) == 0
@@ -239,6 +259,11 @@ def test_with_a_model(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, pocket: Engine
 ) -> None:
     file, messages = files
+
+    def loads(*_: object, **__: object) -> Engine:
+        raise AssertionError("the weights were loaded")
+
+    monkeypatch.setattr(Engine, "load", loads)
     said = json.dumps([{"role": "user", "content": "Hi"}]).encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + said)))
     assert run(["template", "--messages", "-", "--think", "off", "--json"]) == 0

@@ -16,6 +16,7 @@ from tui_chat.ui.history import InputHistory
 from tui_chat.ui.screens.help import HelpScreen
 from tui_chat.ui.widgets.composer import Composer, MessageInput
 from tui_chat.ui.widgets.inspector import Inspector
+from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.status_bar import StatusBar
 from tui_chat.ui.widgets.token_strip import TokenStrip
 from tui_chat.ui.widgets.turns import AnswerTurn, Notice, ThinkBlock, UserTurn
@@ -259,7 +260,7 @@ async def test_help_is_a_report_and_no_message() -> None:
     async with app.run_test(size=WIDE) as pilot:
         await ready(pilot)
         await type_in(pilot, "/help temp")
-        await settle(pilot, lambda: app.chat.query(Notice))
+        await settle(pilot, lambda: app.chat.query(ReportCard))
         await settle(pilot, lambda: "Set the temperature" in shown(app))
         assert app.session.conversation.path == ()
 

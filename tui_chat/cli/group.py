@@ -40,29 +40,43 @@ class LazyCommand:
     """One line for the list of commands."""
 
 
-COMMANDS: Mapping[str, LazyCommand] = {
-    "chat": LazyCommand("tui_chat.cli.chat", "Open the app; the same as no command at all."),
-    "generate": LazyCommand("tui_chat.cli.generate", "Continue or answer one prompt."),
-    "tokens": LazyCommand("tui_chat.cli.tokens", "Show the tokens of a text, or count those of a document."),
-    "logits": LazyCommand("tui_chat.cli.logits", "Show the distribution of the next token."),
-    "template": LazyCommand("tui_chat.cli.template", "Show the exact prompt a conversation becomes."),
-    "haiku": LazyCommand("tui_chat.cli.haiku", "Answer one prompt at four temperatures, and see where they part."),
-    "explain": LazyCommand("tui_chat.cli.explain", "Show the whole pipeline, from the settings to the last token."),
-    "stats": LazyCommand("tui_chat.cli.stats", "Show what the answers of the last conversation took."),
-    "memory": LazyCommand("tui_chat.cli.memory", "Show what a model and its context take of memory."),
-    "kernels": LazyCommand("tui_chat.cli.kernels", "Show what computes a model, and what another build would give."),
-    "perplexity": LazyCommand("tui_chat.cli.perplexity", "Show how well a model expected a text, token by token."),
-    "why": LazyCommand("tui_chat.cli.why", "Explain a figure: its formula, with real numbers in it."),
-    "sample": LazyCommand("tui_chat.cli.sample", "Run the sampler chain on a distribution, without a model."),
-    "benchmark": LazyCommand("tui_chat.cli.benchmark", "Measure decoding, inspection and prefill on this machine."),
-    "train": LazyCommand("tui_chat.cli.train", "Train a language model from nothing, each stage shown."),
-    "tune": LazyCommand("tui_chat.cli.tune", "Teach a trained model to answer, from conversations."),
-    "list": LazyCommand("tui_chat.cli.listing", "List the models on this machine and what was trained here."),
-    "info": LazyCommand("tui_chat.cli.info", "Show what a model file or a checkpoint says of itself."),
-    "export": LazyCommand("tui_chat.cli.export", "Write a checkpoint as a GGUF file."),
-    "config": LazyCommand("tui_chat.cli.config", "Show the effective settings, or check a settings file."),
-    "doctor": LazyCommand("tui_chat.cli.doctor", "Show versions, devices, paths and the terminal."),
+GROUPS: Mapping[str, Mapping[str, LazyCommand]] = {
+    "Talk to a model": {
+        "chat": LazyCommand("tui_chat.cli.chat", "Open the app; the same as no command at all."),
+        "generate": LazyCommand("tui_chat.cli.generate", "Continue or answer one prompt."),
+    },
+    "See how it works": {
+        "learn": LazyCommand("tui_chat.cli.learn", "Read a course of ten short lessons, with figures of the model."),
+        "tokens": LazyCommand("tui_chat.cli.tokens", "Show the tokens of a text, or count those of a document."),
+        "logits": LazyCommand("tui_chat.cli.logits", "Show the distribution of the next token."),
+        "template": LazyCommand("tui_chat.cli.template", "Show the exact prompt a conversation becomes."),
+        "haiku": LazyCommand("tui_chat.cli.haiku", "Answer one prompt at four temperatures, and see where they part."),
+        "explain": LazyCommand("tui_chat.cli.explain", "Show the whole pipeline, from the settings to the last token."),
+        "stats": LazyCommand("tui_chat.cli.stats", "Show what the answers of the last conversation took."),
+        "memory": LazyCommand("tui_chat.cli.memory", "Show what a model and its context take of memory."),
+        "kernels": LazyCommand(
+            "tui_chat.cli.kernels", "Show what computes a model, and what another build would give."
+        ),
+        "perplexity": LazyCommand("tui_chat.cli.perplexity", "Show how well a model expected a text, token by token."),
+        "why": LazyCommand("tui_chat.cli.why", "Explain a figure: its formula, with real numbers in it."),
+        "sample": LazyCommand("tui_chat.cli.sample", "Run the sampler chain on a distribution, without a model."),
+    },
+    "Models, and training one": {
+        "train": LazyCommand("tui_chat.cli.train", "Train a language model from nothing, each stage shown."),
+        "tune": LazyCommand("tui_chat.cli.tune", "Teach a trained model to answer, from conversations."),
+        "list": LazyCommand("tui_chat.cli.listing", "List the models on this machine and what was trained here."),
+        "info": LazyCommand("tui_chat.cli.info", "Show what a model file or a checkpoint says of itself."),
+        "export": LazyCommand("tui_chat.cli.export", "Write a checkpoint as a GGUF file."),
+    },
+    "This machine and the settings": {
+        "config": LazyCommand("tui_chat.cli.config", "Show the effective settings, or check a settings file."),
+        "doctor": LazyCommand("tui_chat.cli.doctor", "Show versions, devices, paths and the terminal."),
+        "benchmark": LazyCommand("tui_chat.cli.benchmark", "Measure decoding, inspection and prefill on this machine."),
+    },
 }
+"""The subcommands by what they are for, in the order of the help; a summary fits one line of 80 cells."""
+
+COMMANDS: Mapping[str, LazyCommand] = {name: lazy for group in GROUPS.values() for name, lazy in group.items()}
 """All subcommands, in the order of the help."""
 
 
@@ -94,9 +108,11 @@ class LazyGroup(GroupedHelp, click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands from the summaries here, without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, lazy.summary) for name, lazy in COMMANDS.items()])
+        """Write the commands in their groups from the summaries here, without importing anything."""
+        column = max(map(len, COMMANDS))
+        for heading, group in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(column), lazy.summary) for name, lazy in group.items()])
 
 
 @click.group(

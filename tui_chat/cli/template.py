@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tui_chat.cli.lessons import on_model, show
+from tui_chat.cli.inference import find_model
+from tui_chat.cli.lessons import show
 from tui_chat.cli.options import Command, config_option, current_settings, json_option, llm_options, model_option
 from tui_chat.errors import UsageError
 from tui_chat.language import _
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from tui_chat.chat.conversation import Message
     from tui_chat.chat.splice import PromptVocabulary
     from tui_chat.chat.template import ChatTemplate
-    from tui_chat.engine.engine import Engine
+    from tui_chat.engine.gguf import GgufHeader
     from tui_chat.lessons.report import Report
-    from tui_chat.lessons.watch import Watch
+    from tui_chat.lessons.template import Reader
 
 
 @click.command("template", cls=Command)
@@ -53,14 +54,15 @@ def command(
 ) -> None:
     """Show the exact prompt that a conversation becomes, with its control tokens, and where each message begins.
 
-    With --file, --bos and --eos and without --model no model is loaded: there is the text, but there are no tokens.
+    The weights of the model are not loaded. With --file, --bos and --eos and without --model no model is looked at at
+    all: there is the text, but there are no tokens.
     """
     loaded = current_settings()
     messages = _read_messages(messages_file) if messages_file is not None else ()
     chat_template = _read_template(file) if file is not None else None
     thinking = {"on": True, "off": False, None: loaded.settings.inference.enable_thinking}[think]
 
-    def report(engine: Engine | None, vocab: PromptVocabulary, chat_template: ChatTemplate) -> Report:
+    def report(reader: Reader | None, vocab: PromptVocabulary, chat_template: ChatTemplate) -> Report:
         from tui_chat.chat.prompt import PromptBuilder
         from tui_chat.lessons.scene import Scene
         from tui_chat.lessons.template import template
@@ -73,21 +75,29 @@ def command(
             bos_token=bos,
             eos_token=eos,
         )
-        return template(engine, builder, Scene(messages=messages))
-
-    def lesson(engine: Engine, _watch: Watch) -> Report:
-        from tui_chat.chat.template import choose_template
-
-        configured = loaded.settings.tokenizer.chat_template
-        own = chat_template or choose_template(configured, engine.info.chat_template, engine.info.name)
-        return report(engine, engine.vocab, own)
+        return template(reader, builder, Scene(messages=messages))
 
     if chat_template is not None and bos is not None and eos is not None and model is None:
         from tui_chat.lessons.template import NoVocabulary
 
         show(report(None, NoVocabulary(), chat_template), as_json=as_json)
-    else:
-        show(on_model(loaded, model, lesson), as_json=as_json)
+        return
+    from tui_chat.chat.template import choose_template
+    from tui_chat.engine.vocabulary import open_vocabulary
+    from tui_chat.lessons.template import Reader
+
+    settings = loaded.settings
+    with open_vocabulary(find_model(loaded, model)) as (vocab, header):
+        own = header.text("tokenizer.chat_template")
+        chosen = chat_template or choose_template(settings.tokenizer.chat_template, own, header.name)
+        made = report(Reader(header.name, vocab, _room(header, settings.llm.n_ctx)), vocab, chosen)
+    show(made, as_json=as_json)
+
+
+def _room(header: GgufHeader, configured: int | None) -> int | None:
+    """Tokens of a prompt there is room for: as many as are configured, and never more than the model was trained on."""
+    trained = header.integer(f"{header.architecture}.context_length")
+    return min((n for n in (configured, trained) if n), default=None)
 
 
 def _read_template(path: Path) -> ChatTemplate:

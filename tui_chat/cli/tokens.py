@@ -37,13 +37,14 @@ def command(
     from tui_chat.lessons.reading import blocks
     from tui_chat.lessons.tokens import tokens, tokens_of
 
+    loaded = current_settings()
     if stdin and text is not None:
         raise UsageError(_("give either a text or --stdin, not both"))
     if stdin and sys.stdin is None:
         raise UsageError(_("there is nothing to read: standard input is closed"))
     progress = ProgressLine()
     watch = Watch(on_progress=progress.update)
-    with open_vocabulary(find_model(current_settings(), model)) as (vocab, header):
+    with open_vocabulary(find_model(loaded, model)) as (vocab, header):
         try:
             if stdin:
                 name = _("standard input")

@@ -10,7 +10,9 @@ from tui_chat.commands.every_setting import commands as every_setting_commands
 from tui_chat.commands.explain import commands as explain_commands
 from tui_chat.commands.fuzzy import nearest
 from tui_chat.commands.haiku import commands as haiku_commands
+from tui_chat.commands.help import help_command
 from tui_chat.commands.inside import commands as inside_commands
+from tui_chat.commands.learn import commands as learn_commands
 from tui_chat.commands.lessons import commands as lesson_commands
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.perplexity import commands as perplexity_commands
@@ -42,16 +44,17 @@ def default_registry() -> Registry:
             *_conversation(),
             *settings_commands(),
             *every_setting_commands(),
-            *prompting_commands(),
+            *learn_commands(),
             *tokens_commands(),
             *lesson_commands(),
-            *stats_commands(),
-            *educational_commands(),
+            *prompting_commands(),
             *haiku_commands(),
             *explain_commands(),
+            *stats_commands(),
             *inside_commands(),
             *perplexity_commands(),
             *why_commands(),
+            *educational_commands(),
             *training_commands(),
             *_program(lookup),
         )
@@ -114,10 +117,6 @@ def _conversation() -> tuple[Command, ...]:
 
 
 def _program(registry: Callable[[], Registry]) -> tuple[Command, ...]:
-    def help_(context: CommandContext, invocation: Invocation) -> None:
-        name = invocation.text()
-        context.show(help_for(registry().find(name)) if name else help_all(registry()))
-
     return (
         Command(
             name="model",
@@ -150,21 +149,7 @@ def _program(registry: Callable[[], Registry]) -> tuple[Command, ...]:
             examples=(("/theme", "lists the themes"),),
             present=lambda context: context.theme(),
         ),
-        Command(
-            name="help",
-            aliases=("commands",),
-            group="Program",
-            summary="Explain the commands",
-            run=help_,
-            arguments=(
-                Argument(
-                    "command",
-                    "the name of a command",
-                    lambda _: [(command.name, command.summary) for command in registry()],
-                ),
-            ),
-            examples=(("/help temp", "explains one command"), ("/help", "lists all")),
-        ),
+        help_command(registry),
         Command(
             name="quit",
             aliases=("exit",),
@@ -174,31 +159,6 @@ def _program(registry: Callable[[], Registry]) -> tuple[Command, ...]:
             examples=(("/quit", "leaves at once; the conversation is stored"),),
         ),
     )
-
-
-def help_all(registry: Registry) -> str:
-    """All commands as Markdown, one table a group."""
-    groups: dict[str, list[Command]] = {}
-    for command in registry:
-        groups.setdefault(command.group, []).append(command)
-    parts = []
-    for group, members in groups.items():
-        rows = "\n".join(f"| `{command.syntax}` | {command.summary} |" for command in members)
-        parts.append(f"### {group}\n\n| command | does |\n|---|---|\n{rows}")
-    return "\n\n".join([*parts, "`/help COMMAND` explains one, with examples. `//` begins a message with a slash."])
-
-
-def help_for(command: Command) -> str:
-    """One command as Markdown: syntax, what it does and what to look at, examples."""
-    lines = [f"### {command.summary}", "", f"`{command.syntax}`"]
-    if command.aliases:
-        lines += ["", "Also: " + ", ".join(f"`/{alias}`" for alias in command.aliases)]
-    for argument in command.arguments:
-        lines += ["", f"*{argument.name}*: {argument.hint}"]
-    if command.details:
-        lines += ["", command.details]
-    lines += ["", *(f"- `{line}` {text}" for line, text in command.examples)]
-    return "\n".join(lines)
 
 
 def _stops(context: CommandContext) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from tui_chat.commands.registry import Argument, Command, CommandContext
 from tui_chat.commands.settings import GROUP, KNOBS, show_setting, shown
 from tui_chat.config import parse_setting
 from tui_chat.errors import UsageError
-from tui_chat.lessons.report import Cell, Column, Report, Span, Table, Tone
+from tui_chat.lessons.report import Cell, Column, Report, Span, Table, Tone, Words
 
-_VALUE_CHARS = 16
+_VALUE_CHARS = 24
 """Longest value in the list of all settings."""
 
 ABOUT: Mapping[str, str] = {
@@ -62,9 +62,9 @@ def commands() -> tuple[Command, ...]:
                 Argument("name", "a setting", lambda context: [(name, _value(context, name)) for name in ABOUT]),
                 Argument("value", "written as in the settings file, or default"),
             ),
-            details="All of `inference` in the settings, by the names that stand there: sampling changes from the next "
-            "token on, the rest from the next answer on. Without a value the setting is explained, with what it does "
-            "to the next token of this conversation.",
+            details="All of `inference` in the settings; the beginning of a name is enough where no other begins so. "
+            "Sampling changes from the next token on, the rest from the next answer on. Without a value the setting is "
+            "explained, with what it does to the next token of this conversation.",
             examples=(
                 ("/set", "lists all settings"),
                 ("/set typical_p 0.9", "changes one"),
@@ -92,13 +92,16 @@ def _set(context: CommandContext, invocation: Invocation) -> None:
 
 
 def _name(typed: str) -> str:
-    """The setting that is meant.
+    """The setting that is meant: its name, or a beginning that no other has.
 
     Raises:
         UsageError: There is none of that name.
     """
     name = typed.lower().replace("-", "_")
     name = _OTHER_NAMES.get(name, name)
+    beginning_so = [known for known in ABOUT if known.startswith(name)]
+    if name not in ABOUT and len(beginning_so) == 1:
+        return beginning_so[0]
     if name == "system":
         raise UsageError("the system text belongs to the conversation: change it with /system")
     if name not in ABOUT:
@@ -119,14 +122,14 @@ def _explain(context: CommandContext, invocation: Invocation, name: str) -> None
 def _all(context: CommandContext) -> Report:
     """Every setting, its value, and the one it had when the program began."""
     rows: list[tuple[Cell, ...]] = []
-    for name, about in ABOUT.items():
+    for name in ABOUT:
         now, before = _value(context, name), shown(context.default_setting(name))
         tone = Tone.PLAIN if now == before else Tone.STRONG
         value = _shortened(now) if now == before else f"{_shortened(now)} (was {_shortened(before)})"
-        rows.append((Span(name, tone), Span(value, tone), Span(about.replace("**", ""), Tone.DIM)))
-    columns = (Column("setting"), Column("now"), Column("what it does", grows=True))
+        rows.append((Span(name, tone), Span(value, tone)))
     document = {name: context.get_setting(name) for name in ABOUT}
-    return Report("settings", [Table(columns, tuple(rows))], {"settings": document})
+    hint = Words("`/set NAME` explains one and shows what it does to the next token; `/set NAME VALUE` changes it.")
+    return Report("settings", [Table((Column("setting"), Column("now")), tuple(rows)), hint], {"settings": document})
 
 
 def _shortened(text: str) -> str:

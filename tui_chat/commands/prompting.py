@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tui_chat.lessons.report import Report
     from tui_chat.lessons.watch import Watch
 
+_NOTICE_CHARS = 40
+"""Longest beginning that a notice quotes whole."""
+
 _STATES: dict[str, bool | None] = {"on": True, "off": False, "auto": None}
 
 
@@ -79,9 +82,10 @@ def _template(context: CommandContext, invocation: Invocation) -> None:
     scene = context.scene().unanswered()
 
     def lesson(engine: Engine, _watch: Watch) -> Report:
-        from tui_chat.lessons.template import template
+        from tui_chat.lessons.template import Reader, template
 
-        return template(engine, scene.builder(engine), scene, fit=True)
+        reader = Reader(engine.info.name, engine.vocab, engine.context.n_ctx)
+        return template(reader, scene.builder(engine), scene, fitted_for=engine)
 
     context.report(f"/{invocation.name}", lesson)
 
@@ -120,7 +124,13 @@ def _prefill(context: CommandContext, invocation: Invocation) -> None:
         )
         return
     context.set_prefill("" if text == "off" else text)
-    context.notify("nothing begins the next answer" if text == "off" else "the next answer begins so")
+    context.notify(
+        "nothing begins the next answer" if text == "off" else f"the next answer begins with {_shortened(text)!r}"
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _NOTICE_CHARS else text[: _NOTICE_CHARS - 1] + "…"
 
 
 def _indented(text: str) -> str:

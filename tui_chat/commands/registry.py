@@ -13,6 +13,7 @@ from tui_chat.errors import UsageError
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
     from tui_chat.lessons.answers import AnswerFigures
+    from tui_chat.lessons.course.progress import Progress
     from tui_chat.lessons.inspected import Inspected
     from tui_chat.lessons.report import Report
     from tui_chat.lessons.scene import Scene
@@ -115,6 +116,9 @@ class CommandContext(Protocol):
     def set_educational(self, on: bool) -> None:
         """Follow each answer by such a log from now on, or no longer."""
 
+    def course(self) -> Progress:
+        """How far the user is in the course of lessons."""
+
     def inspected(self) -> Inspected:
         """The token selected in the inspector, else the newest one, and what is known of its answer."""
 
@@ -166,14 +170,16 @@ class Command:
 
 
 class Registry:
-    """All commands of the app, in the order the help shows them.
+    """All commands of the app, in the order the help shows them: those of a group together.
 
     Args:
-        commands: Names and aliases must be unique.
+        commands: In order, their groups too. Names and aliases must be unique.
     """
 
     def __init__(self, commands: Iterable[Command]) -> None:
-        self.commands = tuple(commands)
+        given = tuple(commands)
+        groups = list(dict.fromkeys(command.group for command in given))
+        self.commands = tuple(sorted(given, key=lambda command: groups.index(command.group)))
         self._by_name: Mapping[str, Command] = {
             name: command for command in self.commands for name in (command.name, *command.aliases)
         }

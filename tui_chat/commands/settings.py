@@ -115,7 +115,7 @@ def commands() -> tuple[Command, ...]:
 
 
 def show_setting(context: CommandContext, invocation: Invocation, field: str, *about: str) -> None:
-    """Say what a setting is, and show what it does to the next token where there is a conversation and a model.
+    """Say what a setting is, and show what it does to the next token where there is a model.
 
     Args:
         context: Of the app.
@@ -124,7 +124,7 @@ def show_setting(context: CommandContext, invocation: Invocation, field: str, *a
         about: Paragraphs of Markdown.
     """
     scene = context.scene()
-    if not context.model() or not scene.unanswered().messages:
+    if not context.model():
         context.show("\n\n".join(about))
         return
     value = context.get_setting(field)

@@ -24,6 +24,7 @@ FLAG_NAMES: Mapping[str, str] = {
     "llm.n_threads": "--threads",
     "llm.type_k": "--kv-type",
     "llm.type_v": "--kv-type",
+    "ui.language": "--lang",
 }
 """Flags that are not simply the setting's own name with dashes."""
 

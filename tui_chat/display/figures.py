@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from tui_chat.engine.types import FinishReason, ModelInfo
+from tui_chat.language import N_
 
 FINISH_WORDS: dict[FinishReason, str] = {
-    FinishReason.EOS: "ended by the model",
-    FinishReason.LENGTH: "token limit reached",
-    FinishReason.STOP: "stop string",
-    FinishReason.CANCELLED: "stopped by you",
-    FinishReason.TIME: "time limit reached",
-    FinishReason.CONFIDENCE: "too unsure to go on",
+    FinishReason.EOS: N_("ended by the model"),
+    FinishReason.LENGTH: N_("token limit reached"),
+    FinishReason.STOP: N_("stop string"),
+    FinishReason.CANCELLED: N_("stopped by you"),
+    FinishReason.TIME: N_("time limit reached"),
+    FinishReason.CONFIDENCE: N_("too unsure to go on"),
 }
-"""Why an answer ended, in words."""
+"""Why an answer ended, in words that are translated where they are shown."""
 
 _STAGE_NAMES = {
     "logit_bias": "bias",

@@ -226,7 +226,8 @@ class NativeModel:
         """Architecture, size and quantisation in a few words."""
         buffer = ctypes.create_string_buffer(256)
         lc.llama_model_desc(self.handle, buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace")
+        # llama.cpp writes "?B" for sizes it has no name for.
+        return buffer.value.decode("utf-8", "replace").replace(" ?B", "")
 
     @property
     def size_bytes(self) -> int:

@@ -89,13 +89,13 @@ def _(block: Words, width: int) -> list[Line]:
 
 @_drawn.register
 def _(block: Facts, width: int) -> list[Line]:
-    labels = [one_line(label) for label, _ in block.rows]
-    column = min(max(map(cell_len, labels), default=0), max(1, (width - _GAP) // 2))
+    labels = [_label(label) for label, _ in block.rows]
+    column = min(max((cell_len(label.text) for label in labels), default=0), max(1, (width - _GAP) // 2))
     lines: list[Line] = []
     for label, (_, value) in zip(labels, block.rows, strict=True):
         for index, rest in enumerate(_wrapped(value, max(1, width - column - _GAP), Tone.PLAIN) or [()]):
-            head = fit(label if index == 0 else "", column)
-            lines.append((Span(head + " " * _GAP, Tone.DIM), *rest))
+            head = fit(label.text if index == 0 else "", column)
+            lines.append((Span(head + " " * _GAP, label.tone), *rest))
     return lines
 
 
@@ -185,6 +185,12 @@ def _side_by_side(lanes: Sequence[Lane], width: int) -> list[Line]:
                 spans.append(Span(" " * (width - sum(cell_len(span.text) for span in line) + _GAP)))
         joined.append(tuple(spans))
     return joined
+
+
+def _label(text: str) -> Span:
+    text = one_line(text)
+    literal = len(text) > 1 and text[0] == text[-1] == "`"
+    return Span(text[1:-1], Tone.ACCENT) if literal else Span(text, Tone.DIM)
 
 
 def _cell(cell: Cell) -> Span | Bar:

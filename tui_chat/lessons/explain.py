@@ -142,7 +142,7 @@ def _model(info: ModelInfo) -> list[Block]:
         Heading(_("2 · Model and device")),
         Facts(
             (
-                (_("model"), f"{info.name}, {info.description.replace(' ?B', '')}"),
+                (_("model"), f"{info.name}, {info.description}"),
                 (
                     _("shape"),
                     _("{params} parameters: {layers} layers, width {width}, {heads} heads, {vocab:,} tokens").format(

@@ -36,7 +36,7 @@ class Figure:
 TOKEN, CHAIN, ANSWER, MODEL = N_("the token"), N_("how it was drawn"), N_("the answer"), N_("the model")
 
 _SHANNON = N_("Shannon, A Mathematical Theory of Communication, 1948")
-_PENALTIES = "llama.cpp: `llama_sampler_penalties_apply`"
+_PENALTIES = N_("llama.cpp: `llama_sampler_penalties_apply`")
 _DECODING = N_("Pope et al., Efficiently Scaling Transformer Inference, 2022; llama.cpp: `llama_perf_context`")
 
 FIGURES: Mapping[str, tuple[Figure, ...]] = {
@@ -44,7 +44,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "probability",
             N_("probability"),
-            "p(t) = e^(logit(t) − logsumexp)",
+            N_("p(t) = e^(logit(t) − logsumexp)"),
             N_(
                 "How likely the model held the token before any setting acted: the softmax of its logit. All tokens of "
                 "the vocabulary together have 1."
@@ -59,7 +59,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "rank",
             N_("rank"),
-            "rank(t) = 1 + tokens with a higher logit",
+            N_("rank(t) = 1 + tokens with a higher logit"),
             N_("The token's place when all are sorted by logit. Rank 1 is what temperature 0 would have taken."),
             N_("Gehrmann, Strobelt & Rush, GLTR: Statistical Detection and Visualization of Generated Text, 2019"),
             workings.rank,
@@ -67,7 +67,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "logit",
             N_("logit"),
-            "logit(t) = h · w(t) = logsumexp + ln p(t)",
+            N_("logit(t) = h · w(t) = logsumexp + ln p(t)"),
             N_(
                 "The raw score of the token: h, the state the layers made of the text so far, times w(t), the token's "
                 "row of the output matrix (a few models scale or cap the product). Only differences of logits count: "
@@ -82,7 +82,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "logsumexp",
             N_("logsumexp"),
-            "logsumexp = best + ln Σ e^(logit(t) − best)",
+            N_("logsumexp = best + ln Σ e^(logit(t) − best)"),
             N_(
                 "The logarithm of the sum of e^logit over all tokens: what is subtracted from a logit to make it the "
                 "logarithm of a probability. The best logit is taken out first, so that no power grows too large."
@@ -97,7 +97,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "entropy",
             N_("entropy"),
-            "H = Σ p(t) × −ln p(t)",
+            N_("H = Σ p(t) × −ln p(t)"),
             N_(
                 "How unsure the model was before the choice: the surprisal to be expected. 0 means that only one token "
                 "could come."
@@ -109,7 +109,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "surprisal",
             N_("surprisal"),
-            "s(t) = −ln p(t) = logsumexp − logit(t)",
+            N_("s(t) = −ln p(t) = logsumexp − logit(t)"),
             N_(
                 "How unexpected the token was that came: 0 for one that was certain, 0.69 for an even chance, 4.6 for "
                 "one in a hundred."
@@ -122,7 +122,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "repeat-penalty",
             N_("repeat penalty"),
-            "logit > 0: logit ÷ penalty\nelse: logit × penalty",
+            N_("logit > 0: logit ÷ penalty\nelse: logit × penalty"),
             N_(
                 "Makes tokens that stand in the last repeat_last_n tokens less likely. A negative logit is multiplied, "
                 "since dividing would raise it."
@@ -134,7 +134,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "frequency-penalty",
             N_("frequency penalty"),
-            "logit − times it occurred × penalty",
+            N_("logit − times it occurred × penalty"),
             N_(
                 "Subtracted for every time the token stands in the last repeat_last_n tokens, after the repeat penalty."
             ),
@@ -144,7 +144,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "presence-penalty",
             N_("presence penalty"),
-            "logit − penalty",
+            N_("logit − penalty"),
             N_(
                 "Subtracted once if the token stands in the last repeat_last_n tokens, however often, after the "
                 "frequency penalty."
@@ -155,7 +155,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "top-k",
             N_("top-k cut"),
-            "left = min(k, tokens before)",
+            N_("left = min(k, tokens before)"),
             N_("Keeps the k tokens with the highest logits and removes all others, however much or little they hold."),
             N_(
                 "Fan, Lewis & Dauphin, Hierarchical Neural Story Generation, 2018; llama.cpp: "
@@ -166,7 +166,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "top-p",
             N_("top-p cut"),
-            "left = least n with (p₁ + … + pₙ) ÷ Σ p ≥ top_p",
+            N_("left = least n with (p₁ + … + pₙ) ÷ Σ p ≥ top_p"),
             N_(
                 "Keeps the fewest of the best tokens that hold this share of the probability, the last one included. "
                 "Where the model is sure that is one token, where it is not many. Σ p is what all tokens hold that "
@@ -182,7 +182,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "min-p",
             N_("min-p cut"),
-            "left = tokens with p ≥ min_p × p₁",
+            N_("left = tokens with p ≥ min_p × p₁"),
             N_(
                 "Removes what is too unlikely beside the best token. The surer the model, the higher the bound; that "
                 "is why texts stay readable at high temperatures."
@@ -196,7 +196,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "temperature",
             N_("temperature"),
-            "logit(t) ÷ T\np(a) ÷ p(b) = e^((logit(a) − logit(b)) ÷ T)",
+            N_("logit(t) ÷ T\np(a) ÷ p(b) = e^((logit(a) − logit(b)) ÷ T)"),
             N_(
                 "Below 1 the differences between logits grow and the best tokens win more often; above 1 they shrink "
                 "and the others get their chance."
@@ -211,7 +211,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "after",
             N_("p after the chain"),
-            "p′(t) = p(t)^(1 ÷ T) ÷ Σ p^(1 ÷ T)",
+            N_("p′(t) = p(t)^(1 ÷ T) ÷ Σ p^(1 ÷ T)"),
             N_("The share the token was drawn with: the sum goes over the tokens that were left, and no others."),
             N_("llama.cpp: `llama_sampler_chain_apply`, then `llama_sampler_softmax_impl`"),
             sampling.after_chain,
@@ -220,7 +220,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "u",
             N_("the draw, u"),
-            "u = Philox(seed, place)\nsum before the token ≤ u < sum with it",
+            N_("u = Philox(seed, place)\nsum before the token ≤ u < sum with it"),
             N_(
                 "A number from 0 to 1 that follows from the seed and the token's place in the context alone. The "
                 "tokens that are left lie side by side, best first, each as wide as it is likely; u says on which one "
@@ -238,7 +238,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "perplexity",
             N_("perplexity"),
-            "PPL = e^(Σ s(t) ÷ n)",
+            N_("PPL = e^(Σ s(t) ÷ n)"),
             N_(
                 "e to the mean surprisal: on average each token was as hard to guess as one of so many equally likely "
                 "ones. Of its own answers a model mostly thinks highly; of a text it did not write, perplexity says "
@@ -251,7 +251,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "tok/s",
             N_("decode speed"),
-            "(tokens − 1) ÷ seconds from the first token to the end",
+            N_("(tokens − 1) ÷ seconds from the first token to the end"),
             N_(
                 "The first token is left out: it comes out of the prefill. Each further one is a pass over all "
                 "weights, so it is mostly the speed of memory that counts."
@@ -263,7 +263,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "prefill",
             N_("prefill speed"),
-            "(tokens of the prompt − those in the cache) ÷ seconds",
+            N_("(tokens of the prompt − those in the cache) ÷ seconds"),
             N_("The tokens of the prompt pass the model together, in batches, so one costs less than a token written."),
             _DECODING,
             workings.prefill,
@@ -271,7 +271,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "first-token",
             N_("first-token time"),
-            "prefill + first choice",
+            N_("prefill + first choice"),
             N_(
                 "From the moment the prompt was there to the first token. What the cache held already was not read "
                 "again."
@@ -283,7 +283,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "context",
             N_("context use"),
-            "(tokens of the prompt + of the answer) ÷ n_ctx",
+            N_("(tokens of the prompt + of the answer) ÷ n_ctx"),
             N_(
                 "What the model can look back on. The prompt holds all of the conversation before, so each turn begins "
                 "with more; where it is full, the oldest messages are left out."
@@ -297,7 +297,7 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "kv",
             N_("KV cache"),
-            "layers × (numbers of a key × bytes + numbers of a value × bytes)",
+            N_("layers × (numbers of a key × bytes + numbers of a value × bytes)"),
             N_(
                 "What each layer keeps of every token, so that no token is computed twice. It grows with the text, and "
                 "all of it is set aside when the model is loaded."

@@ -138,7 +138,8 @@ def _cache(info: ModelInfo, found: Allocation, n_tokens: int) -> Iterable[Block]
             n_layers,
         ).format(n=n_layers)
     )
-    yield Words(f"`{_('layers × (key × bytes + value × bytes)')}`\n`{_formula(found)}`")
+    in_words = _("layers × (key × bytes + value × bytes)")
+    yield Words(f"`{in_words}`\n`{_formula(found)}`")
     yield from _heads(found.model)
     sizes = [
         (_("one token"), 1, per_token),

@@ -66,6 +66,14 @@ class Moment:
         """A token as people read it."""
         return piece_label(self.engine.vocab.piece(int(token)))
 
+    def quoted(self, token: int) -> str:
+        """The same, to stand between backticks."""
+        return self.label(token).replace("`", "'")
+
+    def document(self, token: int) -> dict[str, object]:
+        """A token for machines."""
+        return {"id": int(token), "text": self.label(token)}
+
 
 def next_token(engine: Engine, watch: Watch, scene: Scene) -> Moment:
     """The first token of the answer to the last message of the user.

@@ -60,7 +60,7 @@ def whole_text(file: BinaryIO, name: str) -> str:
         name: What to call it in an error.
 
     Raises:
-        UsageError: It is no UTF-8 text, or too long to be tokenized in one piece.
+        UsageError: It is empty, no UTF-8 text, or too long to be tokenized in one piece.
     """
     parts, n = [], 0
     for block in blocks(file, name):
@@ -72,6 +72,8 @@ def whole_text(file: BinaryIO, name: str) -> str:
                     name=name, most=WHOLE_CHARACTERS
                 )
             )
+    if not n:
+        raise UsageError(_("{name} is empty: give some text").format(name=name))
     return "".join(parts)
 
 
@@ -118,7 +120,7 @@ def _document(engine: Engine, reading: Reading) -> dict[str, object]:
 
     return {
         "model": engine.info.name,
-        "perplexity": math.exp(reading.nll),
+        "perplexity": reading.perplexity,
         "nll": reading.nll,
         "n_tokens": len(scored),
         "tokens_per_s": len(scored) / reading.seconds,
@@ -155,7 +157,7 @@ def _blocks(engine: Engine, reading: Reading) -> list[Block]:
                 "surprisal is −ln p of the one that came; perplexity is e to the mean of that."
             )
         ),
-        Words(f"`e^({nll * n:,.2f} / {n:,}) = e^{nll:.3f} = {perplexity_text(math.exp(nll))}`"),
+        Words(f"`e^({nll * n:,.2f} / {n:,}) = e^{nll:.3f} = {perplexity_text(reading.perplexity)}`"),
         _facts(engine, reading),
         *_course(reading),
         *_map(engine, reading),
@@ -172,7 +174,7 @@ def _facts(engine: Engine, reading: Reading) -> Facts:
     scored, nll = reading.scored, reading.nll
     return Facts(
         (
-            (_("perplexity"), _meaning(math.exp(nll), engine.info.n_vocab)),
+            (_("perplexity"), _meaning(reading.perplexity, engine.info.n_vocab)),
             (
                 _("surprisal"),
                 _("{nats:.3f} nats = {bits:.3f} bits a token, {per_byte:.3f} bits a byte of text").format(

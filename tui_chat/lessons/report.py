@@ -68,7 +68,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Labels and what belongs to them."""
+    """Labels and what belongs to them. A label between backticks is literal as a whole."""
 
     rows: tuple[tuple[str, str], ...]
 

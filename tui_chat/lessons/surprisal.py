@@ -49,6 +49,11 @@ class Reading:
         return float(self.surprisal[self.scored].mean())
 
     @property
+    def perplexity(self) -> float:
+        """e to that; may be infinite."""
+        return _exp(self.nll)
+
+    @property
     def most_expected(self) -> list[int]:
         """Places of the scored tokens, by surprisal."""
         scored = self.scored
@@ -98,8 +103,16 @@ def read(engine: Engine, watch: Watch, ids: Sequence[int], window: int) -> Readi
                 at, total, count = part.stop, total + float(scores.surprisal.sum()), count + len(scores.rank)
                 watch.say(
                     _("{done:,} of {n:,} tokens · perplexity so far {perplexity}").format(
-                        done=at, n=n, perplexity=perplexity_text(math.exp(total / count))
+                        done=at, n=n, perplexity=perplexity_text(_exp(total / count))
                     )
                 )
         seconds = time.perf_counter() - begun
     return Reading(tuple(ids), surprisal, entropy, rank, best, window, size, bool(prefix), seconds)
+
+
+def _exp(nats: float) -> float:
+    """e to a mean surprisal, of a model however sure of something else."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
@@ -23,41 +23,54 @@ Stretch = tuple[int, int]
 """Where something begins, and where it ends."""
 
 
-def template(engine: Engine | None, builder: PromptBuilder, scene: Scene, *, fit: bool = False) -> Report:
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who a prompt is for. The weights of a model are not needed for that."""
+
+    name: str
+    vocab: Vocabulary
+    n_ctx: int | None
+    """Tokens there is room for, where that is known."""
+
+
+def template(
+    reader: Reader | None, builder: PromptBuilder, scene: Scene, *, fitted_for: Engine | None = None
+) -> Report:
     """The prompt of a conversation.
 
     Args:
-        engine: The model the prompt is for; without one (and with `NoVocabulary`) there is the text alone.
-        builder: Makes the prompt; with `fit` that of the scene.
+        reader: The model the prompt is for; without one (and with `NoVocabulary`) there is the text alone.
+        builder: Makes the prompt; with `fitted_for` that of the scene.
         scene: The messages; an example where there are none.
-        fit: Leave the oldest exchanges out where a chat would, because the context does not hold all.
+        fitted_for: Leave the oldest exchanges out where a chat with it would, because its context does not hold all.
 
     Raises:
         TemplateError: The template refuses the messages or fails.
-        PromptTooLongError: With `fit`, the last message alone is too long.
+        PromptTooLongError: With `fitted_for`, the last message alone is too long.
     """
     shown = scene if scene.messages else replace(scene, messages=example())
-    prompt = shown.fitted(engine) if fit and engine is not None else builder.build(shown.messages)
-    laid = Laid(prompt, builder.places(prompt), engine.vocab if engine is not None else None)
+    prompt = shown.fitted(fitted_for) if fitted_for is not None else builder.build(shown.messages)
+    laid = Laid(prompt, builder.places(prompt), reader.vocab if reader is not None else None)
     switches = switches_thinking(builder, prompt.messages)
     closed = replace(builder, add_generation_prompt=False, prefill="").build(prompt.messages).text
     opening = prompt.text.removesuffix(prompt.prefill).removeprefix(closed)
-    notes = list(_notes(prompt, engine))
+    notes = list(_notes(prompt, reader))
     return Report(
         title=_("template"),
         blocks=[
             Words(_introduction(builder, prompt, is_example=not scene.messages)),
             Verbatim(tuple(laid.spans())),
             _table(prompt, laid),
-            Facts(tuple(_facts(engine, builder, prompt, laid, opening, switches))),
-            *(Words(note, Tone.WARN) for note in notes),
+            Facts(tuple(_facts(reader, builder, prompt, laid, opening, switches))),
+            # The first note of a fallback says what the introduction has said.
+            *(Words(note, Tone.WARN) for note in notes[_is_fallback(builder) :]),
         ],
         document={
-            "model": engine.info.name if engine is not None else None,
+            "model": reader.name if reader is not None else None,
             "template": {"kind": builder.template.origin.kind, "name": builder.template.origin.name},
             "example": not scene.messages,
             "text": prompt.text,
-            **({"ids": list(prompt.ids)} if engine is not None else {}),
+            **({"ids": list(prompt.ids)} if reader is not None else {}),
             "messages": [
                 {"role": message.role.value, "characters": characters, "tokens": tokens}
                 for message, characters, tokens in zip(prompt.messages, laid.characters, laid.tokens, strict=True)
@@ -173,15 +186,24 @@ class Laid:
         yield Span(prefill, Tone.ACCENT)
 
 
+def _is_fallback(builder: PromptBuilder) -> bool:
+    return builder.template.origin.kind == "fallback"
+
+
 def _introduction(builder: PromptBuilder, prompt: Prompt, *, is_example: bool) -> str:
     n = len(prompt.messages)
     said = n_("{n} message", "{n} messages", n).format(n=n)
     if is_example:
         said = _("an example of {messages}").format(messages=said)
+    if _is_fallback(builder):
+        made = _("This model has no chat template, so ChatML, the most common one, makes it of {messages}")
+    else:
+        made = _("The chat template of {origin} makes it of {messages}")
+    made = made.format(origin=builder.template.origin.name, messages=said)
     return _(
-        "A model sees one text. The chat template of {origin} makes it of {messages}; what the template and the "
-        "vocabulary add is coloured or dim here, what was said is plain."
-    ).format(origin=builder.template.origin.name, messages=said)
+        "A model sees one text. {made}; what the template and the vocabulary add is coloured or dim where there are "
+        "colours, and the table says where each message stands."
+    ).format(made=made)
 
 
 def _table(prompt: Prompt, laid: Laid) -> Table:
@@ -204,7 +226,7 @@ def _table(prompt: Prompt, laid: Laid) -> Table:
 
 
 def _facts(
-    engine: Engine | None, builder: PromptBuilder, prompt: Prompt, laid: Laid, opening: str, switches: bool
+    reader: Reader | None, builder: PromptBuilder, prompt: Prompt, laid: Laid, opening: str, switches: bool
 ) -> Iterator[tuple[str, str]]:
     yield (
         _("template"),
@@ -212,15 +234,14 @@ def _facts(
             origin=builder.template.origin.name, n=len(builder.template.source)
         ),
     )
-    if engine is None:
+    if reader is None:
         yield _("prompt"), _("{n:,} characters; its tokens are known with a model").format(n=len(prompt.text))
     else:
-        yield (
-            _("prompt"),
-            _("{n:,} tokens, {control:,} of them control tokens; the context holds {n_ctx:,}").format(
-                n=len(prompt.ids), control=laid.n_control, n_ctx=engine.context.n_ctx
-            ),
-        )
+        size = _("{n:,} tokens, {control:,} of them control tokens").format(n=len(prompt.ids), control=laid.n_control)
+        room = "" if reader.n_ctx is None else _("; there is room for {n_ctx:,}").format(n_ctx=reader.n_ctx)
+        yield _("prompt"), size + room
+        if not reader.vocab.eog_ids:
+            yield _("end token"), _("this model has none: an answer ends at a stop string or at the limit of tokens")
     if laid.begins_with_bos:
         yield _("beginning"), _("the vocabulary puts its BOS token before what the template makes")
     if opening:
@@ -241,7 +262,7 @@ def _facts(
     )
 
 
-def _notes(prompt: Prompt, engine: Engine | None) -> Iterator[str]:
+def _notes(prompt: Prompt, reader: Reader | None) -> Iterator[str]:
     yield from prompt.notes
     if prompt.dropped:
         yield n_(
@@ -249,11 +270,11 @@ def _notes(prompt: Prompt, engine: Engine | None) -> Iterator[str]:
             "The context is full: the first {n} messages are left out.",
             prompt.dropped,
         ).format(n=prompt.dropped)
-    if engine is not None and len(prompt.ids) >= engine.context.n_ctx:
+    if reader is not None and reader.n_ctx is not None and len(prompt.ids) >= reader.n_ctx:
         yield _(
             "{n:,} tokens do not fit into the context of {n_ctx:,}: a chat leaves the oldest exchanges out; this is "
             "all of it."
-        ).format(n=len(prompt.ids), n_ctx=engine.context.n_ctx)
+        ).format(n=len(prompt.ids), n_ctx=reader.n_ctx)
 
 
 def _literal(text: str) -> str:

@@ -62,7 +62,7 @@ def why(seen: Inspected, name: str | None = None) -> Report:
     figure = find_figure(name)
     found = worked_out(figure, seen)
     working, missing = (None, found) if isinstance(found, str) else (found, None)
-    rows = _labelled(_("formula"), figure.formula)
+    rows = _labelled(_("formula"), _(figure.formula))
     if working is None:
         rows.append((_("here"), _("not known: {reason}.").format(reason=missing)))
     else:
@@ -82,7 +82,7 @@ def why(seen: Inspected, name: str | None = None) -> Report:
         blocks=blocks,
         document={
             **_document(seen, figure, found),
-            "formula": figure.formula,
+            "formula": _(figure.formula),
             "substituted": [] if working is None else list(working.lines),
             "notes": [] if working is None else list(working.notes),
             "words": _(figure.words),
@@ -150,9 +150,10 @@ def _listed(seen: Inspected) -> Report:
             rows.append(("", "", ""))
         rows.append((Span(_(group), Tone.DIM), "", ""))
         for figure in members:
-            said = figure.title.replace("-", " ").startswith(figure.name.replace("-", " "))
-            title = "" if said else _(figure.title)
-            rows.append((Span(figure.name, Tone.ACCENT), present(figure, seen), Span(title, Tone.DIM)))
+            title = _(figure.title)
+            said = title.replace("-", " ").startswith(figure.name.replace("-", " "))
+            shown = Span("" if said else title, Tone.DIM)
+            rows.append((Span(figure.name, Tone.ACCENT), present(figure, seen), shown))
     return Report(
         title=_("why"),
         blocks=(

@@ -25,6 +25,7 @@ from tui_chat.chat.conversation import Conversation
 from tui_chat.config import LoadedSettings
 from tui_chat.display.figures import size
 from tui_chat.errors import TuiChatError, UsageError
+from tui_chat.lessons.course.progress import Progress
 from tui_chat.themes import DEFAULT_THEME, LoadedThemes, load_themes
 from tui_chat.ui.archive import STORE_NAME, NoArchive, StoreArchive
 from tui_chat.ui.bridge import EngineReported
@@ -62,6 +63,7 @@ class TuiChatApp(App[int]):
         make_session: Makes the session, given a function that brings events from any thread to the screen.
         model: What to load, as the user names it; None takes what the settings say.
         history: What was sent before.
+        course: How far the user is in the course of lessons.
         find_models: Gives (what to write, what it is) of the models on this machine; runs on a thread of its own.
         note: What the user should know at the start.
     """
@@ -79,6 +81,7 @@ class TuiChatApp(App[int]):
         make_session: Callable[[Callable[[EngineEvent | News], None]], Session],
         model: str | None = None,
         history: InputHistory | None = None,
+        course: Progress | None = None,
         find_models: Callable[[], tuple[tuple[str, str], ...]] | None = None,
         note: str | None = None,
     ) -> None:
@@ -91,6 +94,8 @@ class TuiChatApp(App[int]):
         """False if the engine thread did not end in time."""
         self.educational = loaded.settings.ui.educational
         """Whether each answer is followed by a log of how it came about."""
+        self.course = course or Progress()
+        """How far the user is in the course of lessons."""
         self._settings = loaded.settings
         self._model = model
         self._history = history or InputHistory(None)
@@ -156,8 +161,9 @@ class TuiChatApp(App[int]):
             self._known_models = self._find_models()
 
     def _collect_garbage(self) -> None:
-        session, chat = self._session, self.chat
-        state = (chat.query_one(Composer).text, session.conversation.id, len(session.conversation), self.screen)
+        session = self._session
+        typed = [composer.text for composer in self.chat.query(Composer)]  # none while the screen is taken down
+        state = (typed, session.conversation.id, len(session.conversation), self.screen)
         self._garbage.look(state, time.monotonic(), busy=session.answering or session.loading is not None)
 
     def on_unmount(self) -> None:
@@ -171,6 +177,10 @@ class TuiChatApp(App[int]):
     def on_chat_screen_answered(self) -> None:
         if self.educational:
             self._commands.log_answer()
+        self._commands.learning.answered()
+
+    def on_inspector_selected(self, message: Inspector.Selected) -> None:
+        self._commands.learning.token_selected(message.token)
 
     def on_inspector_asked(self, message: Inspector.Asked) -> None:
         self._command(f"/why {message.figure}")()
@@ -328,6 +338,7 @@ def make_app(
         make_session=make_session,
         model=model,
         history=InputHistory(paths.data_dir() / "history.jsonl" if remember else None),
+        course=Progress.at_home() if remember else Progress(),
         find_models=_find_models,
         note=note,
     )

@@ -9,6 +9,7 @@ from tui_chat.chat.conversation import Role
 from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.completion import complete
 from tui_chat.errors import EngineError, ModelNotFoundError, UsageError
+from tui_chat.ui.learning import Learning
 from tui_chat.ui.reporting import Reporting
 from tui_chat.ui.summary import ended_answers, model_line
 from tui_chat.ui.widgets.completion_menu import Offer, Suggestion
@@ -18,6 +19,7 @@ from tui_chat.ui.widgets.turns import NoticeKind
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
     from tui_chat.lessons.answers import AnswerFigures
+    from tui_chat.lessons.course.progress import Progress
     from tui_chat.lessons.inspected import Inspected
     from tui_chat.lessons.report import Report
     from tui_chat.lessons.scene import Scene
@@ -37,7 +39,9 @@ class AppCommands:
     def __init__(self, app: TuiChatApp) -> None:
         self._app = app
         self._registry = default_registry()
-        self._reporting = Reporting(app)
+        self._reporting = Reporting(app, lambda title, report: self.learning.report_shown(title, report))
+        self.learning = Learning(app, self._reporting.put)
+        """What looks for the tasks of the course."""
 
     def complete(self, line: str) -> Offer:
         """Gives what to offer for a line of the composer."""
@@ -47,8 +51,8 @@ class AppCommands:
         suggestions = []
         for item in found.suggestions:
             matched = tuple(place for start, end in item.spans for place in range(start, end))
-            hint = f"{item.detail} · now {item.value}" if item.value else item.detail
-            suggestions.append(Suggestion(line[: found.start] + item.insert, item.label, matched, hint))
+            value = f"now {item.value}" if item.value else ""
+            suggestions.append(Suggestion(line[: found.start] + item.insert, item.label, matched, item.detail, value))
         return Offer(tuple(suggestions), found.hint, of_name=" " not in line)
 
     def execute(self, line: str) -> bool:
@@ -203,6 +207,9 @@ class AppCommands:
             enable_thinking=inference.enable_thinking,
             prefill=session.prefill,
         )
+
+    def course(self) -> Progress:
+        return self._app.course
 
     def inspected(self) -> Inspected:
         from tui_chat.lessons.inspected import Inspected

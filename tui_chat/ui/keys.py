@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from tui_chat.ui.screens.chat import ChatScreen
 from tui_chat.ui.screens.training_keys import RUN_BINDINGS, SAMPLE_BINDINGS, TRAINING_BINDINGS
 from tui_chat.ui.widgets.composer import MessageInput
+from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.sampling_panel import SamplingPanel
 from tui_chat.ui.widgets.token_strip import TokenStrip
 from tui_chat.ui.widgets.value_row import ValueRow
@@ -25,6 +26,7 @@ GROUPS: tuple[tuple[str, Sequence[BindingType]], ...] = (
     (EVERYWHERE, ChatScreen.BINDINGS),
     ("Writing a message", MessageInput.BINDINGS),
     ("Tokens", TokenStrip.BINDINGS),
+    ("A report", ReportCard.BINDINGS),
     ("Sampling", SamplingPanel.BINDINGS),
     ("A setting", ValueRow.BINDINGS),
     (TRAININGS, [*TRAINING_BINDINGS, *RUN_BINDINGS, *SAMPLE_BINDINGS]),

@@ -32,10 +32,16 @@ SHOWN_INTERVAL_S = 1 / 15
 
 
 class Reporting:
-    """Runs demonstrations one after another, behind an answer under way."""
+    """Runs demonstrations one after another, behind an answer under way.
 
-    def __init__(self, app: TuiChatApp) -> None:
+    Args:
+        app: Shows them.
+        on_shown: Told the title and the report of each that has come to its end.
+    """
+
+    def __init__(self, app: TuiChatApp, on_shown: Callable[[str, Report], None]) -> None:
         self._app = app
+        self._on_shown = on_shown
 
     def start(self, title: str, lesson: Lesson) -> None:
         """Puts a card into the transcript and has the report made; returns at once."""
@@ -59,6 +65,7 @@ class Reporting:
         card.show(report, done=True)
         if follow:
             self._app.chat.follow_card(card)
+        self._on_shown(title, report)
 
     async def _start(self, title: str, lesson: Lesson) -> None:
         from tui_chat.ui.widgets.report_card import ReportCard
@@ -69,12 +76,14 @@ class Reporting:
         if session.answering:
             card.say(_("waits for the answer to end …"))
         watch = self._watch(card)
+        card.cancel = watch.cancel
         session.lessons.add(watch.cancel)
         loop = asyncio.get_running_loop()
 
         def ended(future: Future[Report]) -> None:
             with suppress(RuntimeError):  # the program ended meanwhile
-                loop.call_soon_threadsafe(card.call_next, self._ended, card, watch, future)
+                # Not by way of the card, which may be closed by then.
+                loop.call_soon_threadsafe(self._app.chat.call_next, self._ended, title, card, watch, future)
 
         session.ask(lambda engine: lesson(engine, watch)).add_done_callback(ended)
 
@@ -90,14 +99,15 @@ class Reporting:
                 return
             shown_at = now
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(card.call_next, partial(_if_mounted, card, method, value))
+                loop.call_soon_threadsafe(card.call_next, partial(_if_open, card, method, value))
 
         return Watch(lambda report: post(partial(card.show, done=False), report), lambda text: post(card.say, text))
 
-    def _ended(self, card: ReportCard, watch: Watch, future: Future[Report]) -> None:
+    def _ended(self, title: str, card: ReportCard, watch: Watch, future: Future[Report]) -> None:
         self._app.session.lessons.discard(watch.cancel)
-        if not card.is_mounted:
+        if not card.is_open:
             return
+        card.cancel = None
         error = None if future.cancelled() else future.exception()
         if isinstance(error, CancelledError) or future.cancelled():
             card.fail(_("stopped"))
@@ -106,6 +116,8 @@ class Reporting:
         else:
             card.show(future.result(), done=True)
         self._app.chat.follow_card(card)
+        if error is None and not future.cancelled():
+            self._on_shown(title, future.result())
 
     async def take(self, card: ReportCard, what: str) -> None:
         """Copies or saves a report."""
@@ -123,11 +135,12 @@ class Reporting:
         except TuiChatError as error:
             self._app.chat.say(str(error))
         else:
-            self._app.chat.say(_("saved: {path}").format(path=path))
+            card.note(_("saved in {path}, and as JSON beside it").format(path=path))
+            self._app.chat.say(_("saved: {path}").format(path=path.name))
 
 
-def _if_mounted(card: ReportCard, method: Callable[[object], None], value: object) -> None:
-    if card.is_mounted:
+def _if_open(card: ReportCard, method: Callable[[object], None], value: object) -> None:
+    if card.is_open:
         method(value)
 
 

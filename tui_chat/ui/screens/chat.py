@@ -117,6 +117,7 @@ class ChatScreen(PanedScreen):
     async def on_mount(self) -> None:
         self.query_one(Composer).focus_input()
         self._say()
+        self._said = self.set_timer(4, self._say)
         self._show_status()
         if len(self._session.conversation):
             await self.rebuild()
@@ -155,10 +156,11 @@ class ChatScreen(PanedScreen):
         """Scrolls to a card that has just been filled."""
         self.query_one(Transcript).follow(card)
 
-    def say(self, text: str) -> None:
-        """Says something in the line under the composer, for a few seconds."""
+    def say(self, text: str, *, seconds: float = 4) -> None:
+        """Says something in the line under the composer, for a while."""
         self._say(text)
-        self.set_timer(4, self._say)
+        self._said.stop()
+        self._said = self.set_timer(seconds, self._say)
 
     def show_setting(self, name: str) -> None:
         """Shows a setting that was changed by a command."""
@@ -244,7 +246,15 @@ class ChatScreen(PanedScreen):
     @on(ReportCard.Wanted)
     async def _report_wanted(self, event: ReportCard.Wanted) -> None:
         event.stop()
-        await self._take_report(event.card, event.what)
+        if event.what != "close":
+            await self._take_report(event.card, event.what)
+            return
+        await event.card.remove()
+        self.query_one(Composer).focus_input()
+
+    def on_descendant_focus(self) -> None:
+        # With the keys of a report, the line of keys is wider than 80 cells.
+        self.query_one(Footer).compact = isinstance(self.focused, ReportCard)
 
     @on(PaneTabs.Chosen)
     def _tab_chosen(self, event: PaneTabs.Chosen) -> None:
@@ -347,6 +357,8 @@ class ChatScreen(PanedScreen):
     def action_stop(self) -> None:
         if self.stop():
             self._say("stopping …")
+        elif isinstance(self.focused, ReportCard):
+            self.query_one(Composer).focus_input()
 
     async def action_interrupt(self) -> None:
         if self.stop():

@@ -7,8 +7,10 @@ from textual.screen import Screen
 from tui_chat.ui.widgets.composer import Composer
 from tui_chat.ui.widgets.inspector import Inspector
 from tui_chat.ui.widgets.pane_tabs import PANES, PaneTabs
+from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.sampling_panel import SamplingPanel
 from tui_chat.ui.widgets.token_strip import TokenStrip
+from tui_chat.ui.widgets.transcript import Transcript
 
 
 class PanedScreen(Screen[None]):
@@ -20,8 +22,24 @@ class PanedScreen(Screen[None]):
         self.show_pane(pane, focus=True)
 
     def action_next_pane(self, step: int) -> None:
+        """Goes to the next pane or the one before. The cards of reports lie between the composer and that."""
+        if self._focused_pane() == "chat" and self._go_to_report(step):
+            return
         names = [name for name, _, _ in PANES]
         self.show_pane(names[(names.index(self._focused_pane()) + step) % len(names)], focus=True)
+
+    def _go_to_report(self, step: int) -> bool:
+        """Goes from a report, or backwards from the composer, to the next one; False if there is none that way."""
+        cards = list(self.query(ReportCard))
+        at = cards.index(self.focused) if isinstance(self.focused, ReportCard) else len(cards)
+        if at == len(cards) and step > 0:
+            return False
+        if at + step == len(cards):
+            self._focus_pane("chat")
+        elif at + step >= 0:
+            self.query_one(Transcript).reveal(cards[at + step])
+            cards[at + step].focus(scroll_visible=False)
+        return at + step >= 0
 
     def _focused_pane(self) -> str:
         focused = self.focused

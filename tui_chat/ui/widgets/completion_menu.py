@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
@@ -28,6 +29,8 @@ class Suggestion:
     matched: tuple[int, ...] = ()
     """Indices of the label's characters that matched what was typed."""
     hint: str = ""
+    value: str = ""
+    """What it would change, as it is now; it stands at the right, and the hint gives way to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,9 @@ class CompletionMenu(Painted):
             line.add(
                 character, matched if position in suggestion.matched and not selected else None if selected else plain
             )
-        line.add(suggestion.hint, None if selected else hint, max(0, width - line.width))
+        value = fit(suggestion.value, min(cell_len(suggestion.value), max(0, width - line.width) // 2))
+        line.add(suggestion.hint, None if selected else hint, max(0, width - line.width - cell_len(value) - 2))
+        line.space(2).add(value, None if selected else plain)
         return line.strip(width, self.part("selected") if selected else self.rich_style)
 
     def on_click(self, event: events.Click) -> None:

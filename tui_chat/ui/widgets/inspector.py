@@ -41,6 +41,18 @@ class Inspector(Vertical):
         def control(self) -> Widget:
             return self.inspector
 
+    class Selected(Message):
+        """A token was selected by key or mouse."""
+
+        def __init__(self, inspector: Inspector, token: GeneratedToken) -> None:
+            super().__init__()
+            self.inspector = inspector
+            self.token = token
+
+        @property
+        def control(self) -> Widget:
+            return self.inspector
+
     n_vocab: reactive[int] = reactive(0)
 
     def __init__(self, piece_of: Callable[[int], bytes | None], *, id: str | None = None) -> None:
@@ -82,6 +94,8 @@ class Inspector(Vertical):
     def _selected(self, event: TokenStrip.Selected) -> None:
         event.stop()
         self._inspect()
+        if event.index is not None:
+            self.post_message(self.Selected(self, event.strip.tokens[event.index]))
 
     @on(TokenStrip.Asked)
     def _strip_asked(self, event: TokenStrip.Asked) -> None:

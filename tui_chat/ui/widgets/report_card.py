@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Size
@@ -17,6 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tui_chat.display.text import one_line
+from tui_chat.engine.control import CancelFlag
 from tui_chat.language import _
 from tui_chat.lessons.drawing import draw, text_of
 from tui_chat.lessons.report import Block, Line, Report, Tone, Words
@@ -81,12 +82,15 @@ class ReportCard(Settled, Vertical, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("enter,space", "fold", "fold"),
-        ("c", "copy", "copy"),
-        ("s", "save", "save"),
+        Binding("enter,space", "fold", "Fold", id="report.fold"),
+        Binding("c", "copy", "Copy", id="report.copy"),
+        Binding("s,e", "save", "Save", id="report.save"),
+        Binding("x,delete", "close", "Close", show=False, id="report.close"),
     ]
 
     folded: reactive[bool] = reactive(False)
+    cancel: reactive[CancelFlag | None] = reactive(None)
+    """Stops the demonstration under way; None where none is."""
 
     class Wanted(Message):
         """Somebody wants the report elsewhere."""
@@ -95,7 +99,7 @@ class ReportCard(Settled, Vertical, can_focus=True):
             super().__init__()
             self.card = card
             self.what = what
-            """`copy` or `save`."""
+            """`copy`, `save` or `close`."""
 
     def __init__(self, title: str) -> None:
         super().__init__(classes="notice -report report-card")
@@ -110,6 +114,13 @@ class ReportCard(Settled, Vertical, can_focus=True):
 
     def on_mount(self) -> None:
         self._head()
+        self._foot("")
+        self._offer()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can show anything: its parts go before it does."""
+        return bool(self.query(ReportBody))
 
     @property
     def text(self) -> str:
@@ -128,7 +139,11 @@ class ReportCard(Settled, Vertical, can_focus=True):
         """Shows a report; more will come unless it is done."""
         self.report = report
         self._body.show(report.blocks)
-        self._foot(_("enter folds · c copies · s saves") if done else self._status)
+        self._foot("" if done else self._status)
+
+    def note(self, text: str) -> None:
+        """Says something about the finished report, beneath it."""
+        self._foot(text)
 
     def fail(self, reason: str) -> None:
         """Says why there is no report, or no more of it."""
@@ -143,6 +158,15 @@ class ReportCard(Settled, Vertical, can_focus=True):
         if self.is_mounted:
             self._head()
 
+    def watch_cancel(self) -> None:
+        if self.is_mounted:
+            self._offer()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        if self.is_mounted:
+            self._offer()
+
     def on_click(self, event: events.Click) -> None:
         if event.chain == 2 or event.y == 0:
             event.stop()
@@ -150,12 +174,18 @@ class ReportCard(Settled, Vertical, can_focus=True):
 
     def action_fold(self) -> None:
         self.folded = not self.folded
+        self.call_after_refresh(self.scroll_visible, animate=False)
 
     def action_copy(self) -> None:
         self.post_message(self.Wanted(self, "copy"))
 
     def action_save(self) -> None:
         self.post_message(self.Wanted(self, "save"))
+
+    def action_close(self) -> None:
+        if self.cancel is not None:
+            self.cancel.set()
+        self.post_message(self.Wanted(self, "close"))
 
     @property
     def _body(self) -> ReportBody:
@@ -165,4 +195,28 @@ class ReportCard(Settled, Vertical, can_focus=True):
         self.border_title = Content(f"{'▸' if self.folded else '▾'} {one_line(self._title)}")
 
     def _foot(self, text: str) -> None:
-        self.query_one(".report-foot", Static).update(Content(one_line(text)))
+        foot = self.query_one(".report-foot", Static)
+        foot.display = bool(text)
+        foot.update(Content(one_line(text)))
+
+    def _offer(self) -> None:
+        """Names what can be done with the card, with the keys; a click does it as well.
+
+        It stands at the right and keeps its width: the first click gives the focus, and must hit what it was meant for.
+        """
+        keys = {binding.id: binding.key for binding in self.BINDINGS if isinstance(binding, Binding) and binding.id}
+        parts = []
+        if self.cancel is not None:
+            parts.append(Content(_("{key} stops").format(key=self._key("chat.stop", "escape"))))
+        if not self.has_focus:
+            parts.append(Content(_("{key} selects").format(key=self._key("panes.previous", "shift+tab"))))
+        for action, word in (("fold", _("fold")), ("copy", _("copy")), ("save", _("save")), ("close", _("close"))):
+            name = f"report.{action}"
+            text = f"{self._key(name, keys[name])} {word}"
+            parts.append(Content.from_markup(f"[@click={action}]$text[/]", text=text))
+        self.border_subtitle = Content(" · ").join(parts)
+
+    def _key(self, name: str, default: str) -> str:
+        """The first key of a binding as it is bound now."""
+        key = self.app._keymap.get(name, default).split(",")[0].strip()
+        return self.app.get_key_display(Binding(key, "", ""))

@@ -74,6 +74,11 @@ class Transcript(Settled, VerticalScroll, can_focus=False):
         """Scrolls to a card whose height has changed: to its beginning, where all of it does not fit."""
         self.call_after_refresh(self._show_from_top, card)
 
+    def reveal(self, card: ReportCard) -> None:
+        """Scrolls to where a card can be seen, to its beginning if all of it does not fit."""
+        self.release_anchor()
+        self.scroll_to_widget(card, animate=False, top=not self._fits(card))
+
     async def clear(self) -> None:
         """Empties the transcript."""
         await self.remove_children()
@@ -83,11 +88,16 @@ class Transcript(Settled, VerticalScroll, can_focus=False):
     def _show_from_top(self, notice: Notice | ReportCard) -> None:
         if not notice.is_mounted:
             return
-        if notice.outer_size.height > self.size.height:
+        if not self._fits(notice):
             self.release_anchor()
-            self.scroll_to_widget(notice, animate=False, top=True)
+            # At once: scrolling that is put off would come behind that to a card which follows.
+            self.scroll_to_widget(notice, animate=False, top=True, immediate=True)
         else:
             self.anchor()
+
+    def _fits(self, notice: Notice | ReportCard) -> bool:
+        """Whether all of it can be seen at once, with the blank line that stands beneath it at the end."""
+        return notice.outer_size.height + notice.styles.margin.bottom <= self.size.height
 
     async def _add(self, widget: UserTurn | AnswerTurn | Notice | ReportCard, *, follow: bool = False) -> None:
         with self.app.batch_update():
