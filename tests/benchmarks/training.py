@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -125,7 +126,9 @@ def _measure(rank: int, setting: Setting, scratch: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         if setting.processes > 1:
             meeting = f"file://{scratch / 'meeting'}"
-            dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=setting.processes)
+            dist.init_process_group(
+                "gloo", init_method=meeting, rank=rank, world_size=setting.processes, timeout=timedelta(minutes=5)
+            )
             stack.callback(dist.destroy_process_group)
         rng = np.random.default_rng(1)
         ids = rng.integers(0, setting.vocab, (512, setting.length + 1), dtype=np.uint16)

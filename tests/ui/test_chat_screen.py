@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Static
 
 from tests.ui.scripted import ScriptedWorker, make_app, ready, settle, type_in
@@ -317,6 +318,19 @@ async def test_completion_of_a_command() -> None:
         await pilot.press("enter")
         assert f"/theme {app.theme}" in {f"/theme {name}" for name in app.theme_names}
         assert app.chat.query_one(Composer).text == ""
+
+
+async def test_keys_that_come_at_once_act_in_their_order() -> None:
+    app = make_app(ScriptedWorker())
+    async with app.run_test(size=NARROW) as pilot:
+        await ready(pilot)
+        for key in "/temp 0.5\r/top-k 7\rHello\nyou\rand":
+            name = {"\r": "enter", "\n": "ctrl+j"}.get(key, key)
+            app.post_message(events.Key(name, key))
+        await settle(pilot, lambda: app.session.conversation.path[-1:] != (), "the message")
+        await settle(pilot, lambda: app.chat.query_one(Composer).text == "and", "what was typed behind it")
+        assert app.session.conversation.path[0].text == "Hello\nyou"
+        assert (app.session.value("temperature"), app.session.value("top_k")) == (0.5, 7)
 
 
 async def test_escape_closes_the_menu_before_it_stops() -> None:

@@ -216,12 +216,14 @@ class ChatScreen(PanedScreen):
                 composer.accepted(event.text)
                 return
         except TuiChatError as error:
+            composer.put_back(event.text)
             await self.show_notice(str(error), NoticeKind.PROBLEM)
             return
         text = unescape(event.text)
         try:
             self._session.send(text)
         except TuiChatError as error:
+            composer.put_back(event.text)
             self.say(str(error))
             return
         composer.accepted(event.text)

@@ -151,6 +151,8 @@ class TrainingScreen(Screen[TalkTo | None]):
             except (TuiChatError, OSError) as error:
                 self._say(str(error))
             else:
+                if not self.query(RunList):
+                    return  # the screen was closed meanwhile, and its widgets went first
                 if runs is not None:
                     self._show(runs)
             await asyncio.sleep(LOOK_INTERVAL_S)

@@ -29,7 +29,7 @@ class MessageInput(TextArea):
     """The text of the message. Enter sends, Shift+Enter or Ctrl+J begin a new line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", show=False, priority=True, id="composer.send"),
+        Binding("enter", "send", "Send", show=False, id="composer.send"),
         Binding("shift+enter,ctrl+j", "new_line", "New line", show=False, id="composer.new-line"),
         Binding("up", "earlier", "Earlier message", show=False, id="composer.earlier"),
         Binding("down", "later", "Later message", show=False, id="composer.later"),
@@ -51,11 +51,16 @@ class MessageInput(TextArea):
             super().__init__()
             self.step = step
 
-    def __init__(self, menu: CompletionMenu) -> None:
+    def __init__(self, menu: CompletionMenu, look: Callable[[], None]) -> None:
+        """Args:
+        menu: Of the completions.
+        look: Brings the menu up to what is written now.
+        """
         super().__init__(
             placeholder=PLACEHOLDER, highlight_cursor_line=False, compact=True, soft_wrap=True, tab_behavior="focus"
         )
         self._menu = menu
+        self._look = look
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in {"accept", "close_menu"}:
@@ -72,13 +77,27 @@ class MessageInput(TextArea):
         # ends are carriage returns. The handler of the base class runs after this one, with the same event.
         event.text = visible(event.text.replace("\r\n", "\n").replace("\r", "\n"))
 
+    async def _on_key(self, event: events.Key) -> None:
+        # In the order the keys came: as a binding of priority it would overtake the letters typed just before it, and
+        # as any other binding those typed just after it would overtake it.
+        for binding in self._bindings.key_to_bindings.get(event.key, ()):
+            if binding.action in {"send", "new_line"}:
+                event.stop()
+                event.prevent_default()
+                await self.run_action(binding.action)
+                return
+
     def action_send(self) -> None:
+        self._look()
         suggestion = self._menu.highlighted
         if suggestion is not None and self._menu.is_meant and suggestion.text.rstrip() != self.text.rstrip():
             self.action_accept()
             if suggestion.text.endswith(" "):
                 return
-        self.post_message(self.Sent(self.text))
+        if self.text.strip():
+            # Emptied here and not when it is accepted, so that what is typed behind it is the next message.
+            self.post_message(self.Sent(self.text))
+            self.put("")
 
     def action_new_line(self) -> None:
         self.insert("\n")
@@ -126,7 +145,7 @@ class Composer(Vertical):
     """
 
     class Submitted(Message):
-        """The user sends this text."""
+        """The user sends this text, which the composer no longer shows: `accepted` keeps it, `put_back` refuses it."""
 
         def __init__(self, composer: Composer, text: str) -> None:
             super().__init__()
@@ -156,7 +175,8 @@ class Composer(Vertical):
         self._history_failed = False
         self._recalling = False
         self._menu = CompletionMenu()
-        self._input = MessageInput(self._menu)
+        self._input = MessageInput(self._menu, self._look)
+        self._looked_at = ""
 
     def compose(self) -> ComposeResult:
         yield self._menu
@@ -174,12 +194,11 @@ class Composer(Vertical):
     def put_back(self, text: str) -> None:
         """Puts refused text back, in front of what was typed since."""
         present = self._input.text
+        self._recalling = True  # nobody wants help with what is on its way back
         self._input.put(f"{text}\n{present}" if present.strip() else text)
 
     def accepted(self, text: str) -> None:
-        """Keeps the text in the history and empties the composer if it still holds it."""
-        if self._input.text == text:
-            self._input.put("")
+        """Keeps the text in the history."""
         try:
             self._history.add(text)
         except StorageError as error:
@@ -193,7 +212,13 @@ class Composer(Vertical):
     @on(TextArea.Changed)
     def _edited(self, event: TextArea.Changed) -> None:
         event.stop()
+        self._look()
+
+    def _look(self) -> None:
         text = self._input.text
+        if text == self._looked_at:
+            return
+        self._looked_at = text
         recalled, self._recalling = self._recalling, False
         wanted = text.startswith("/") and "\n" not in text and not recalled
         self._menu.show(self._complete(text) if wanted else Offer())
@@ -201,9 +226,7 @@ class Composer(Vertical):
     @on(MessageInput.Sent)
     def _sent(self, event: MessageInput.Sent) -> None:
         event.stop()
-        if event.text.strip():
-            self._menu.show(Offer())
-            self.post_message(self.Submitted(self, event.text))
+        self.post_message(self.Submitted(self, event.text))
 
     @on(MessageInput.HistoryWanted)
     def _history_wanted(self, event: MessageInput.HistoryWanted) -> None:
