@@ -31,7 +31,7 @@ MAY_USE: dict[str, set[str]] = {
     "chat": {"engine", "errors"},
     "checkpoints": {"paths", "errors"},
     "models": {"engine.types", "checkpoints", "paths", "errors"},
-    "config": {"engine.types", "paths", "errors"},
+    "config": {"engine.types", "engine.bias", "engine.gbnf", "engine.json_schema", "paths", "errors"},
     "themes": {"paths", "errors"},
     "lessons": BELOW_LESSONS,
     "commands": {"lessons", *BELOW_LESSONS},

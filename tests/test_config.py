@@ -135,10 +135,29 @@ def test_a_relative_model_path_in_a_file_counts_from_the_file(file: Path) -> Non
 
 def test_bans_become_infinitely_negative_biases() -> None:
     inference = InferenceSettings(ban=(3, " x"), logit_bias=((1, 0.5),))
-    params = inference.sampling_params(0, find={" x": 9}.get)
-    assert params.logit_bias == ((1, 0.5), (3, -math.inf), (9, -math.inf))
-    with pytest.raises(SamplingError, match="' x' cannot be banned because it is not one token"):
+    params = inference.sampling_params(0, resolve={" x": (9, 12)}.__getitem__)
+    assert params.logit_bias == ((1, 0.5), (3, -math.inf), (9, -math.inf), (12, -math.inf))
+    with pytest.raises(SamplingError, match="without a model ' x' is not a token"):
         inference.sampling_params(0)
+
+
+def test_a_token_cannot_be_banned_and_biased() -> None:
+    inference = InferenceSettings(ban=(" x",), logit_bias=((9, 0.5),))
+    with pytest.raises(SamplingError, match="token 9 is banned by ' x' and biased by 9"):
+        inference.sampling_params(0, resolve={" x": (9,)}.__getitem__)
+
+
+def test_a_grammar_comes_from_a_name_a_text_or_a_file(tmp_path: Path) -> None:
+    text = 'root ::= "yes" | "no"'
+    (tmp_path / "answer.gbnf").write_text(text)
+    for given in (text, str(tmp_path / "answer.gbnf")):
+        assert InferenceSettings(grammar=given).sampling_params(0).grammar == text
+    assert "object" in InferenceSettings(grammar="json").sampling_params(0).grammar
+    assert "integral-part" in InferenceSettings(json_schema='{"type": "integer"}').sampling_params(0).grammar
+    with pytest.raises(SamplingError, match="use one of them"):
+        InferenceSettings(grammar="json", json_schema="{}").sampling_params(0)
+    with pytest.raises(SamplingError, match="no-such-file.*: No such file"):
+        InferenceSettings(grammar="no-such-file").sampling_params(0)
 
 
 def test_load_options_carry_every_setting() -> None:

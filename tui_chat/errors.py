@@ -8,7 +8,9 @@ the message and leaves with `exit_code`; the app shows it as a notice. Anything 
     │   ├── ConfigError            a settings file, variable or flag that does not hold
     │   ├── ThemeError             a theme file that does not hold
     │   ├── TemplateError          a chat template that does not parse or refuses the messages
-    │   └── SamplingError          sampling settings or a distribution that do not hold
+    │   ├── SamplingError          sampling settings or a distribution that do not hold
+    │   │   └── GrammarError       a grammar or JSON schema that does not parse, or that nothing can obey
+    │   └── BreakpointError        a breakpoint that does not parse
     ├── ModelError                 a model cannot be used (exit 1)
     │   ├── ModelNotFoundError     no such file, name or repository entry
     │   ├── ModelFileError         the file is not a whole, usable GGUF model
@@ -19,7 +21,8 @@ the message and leaves with `exit_code`; the app shows it as a notice. Anything 
     │   ├── PromptTooLongError     the prompt does not fit into the context
     │   ├── DecodeError            llama.cpp could not evaluate a batch
     │   └── CancelledError         the user stopped it (exit 130)
-    └── StorageError               the data directory or database cannot be used (exit 1)
+    ├── StorageError               the data directory or database cannot be used (exit 1)
+    └── TraceError                 a trace file cannot be used (exit 1)
 """
 
 from __future__ import annotations
@@ -69,6 +72,35 @@ class TemplateError(UsageError):
 
 class SamplingError(UsageError):
     """Sampling settings are out of range, or a distribution has nothing to draw from."""
+
+
+class GrammarError(SamplingError):
+    """A grammar or a JSON schema does not hold.
+
+    Args:
+        message: What is wrong and what to write instead.
+        line: Where, counted from 1; 0 where no place can be named.
+        column: Where in that line, in characters from 1.
+        source: What holds the text: a file, or "grammar".
+    """
+
+    def __init__(self, message: str, *, line: int = 0, column: int = 0, source: str = "grammar") -> None:
+        place = f", line {line}, column {column}" if line else ""
+        super().__init__(f"{source}{place}: {message}")
+        self.message, self.line, self.column = message, line, column
+
+
+class BreakpointError(UsageError):
+    """A breakpoint does not parse.
+
+    Args:
+        message: What is wrong and what to write instead.
+        column: Where, counted from 1.
+    """
+
+    def __init__(self, message: str, *, column: int) -> None:
+        super().__init__(f"breakpoint, column {column}: {message}")
+        self.column = column
 
 
 class ModelError(TuiChatError):
@@ -132,3 +164,7 @@ class CancelledError(EngineError):
 
 class StorageError(TuiChatError):
     """The data directory or the database in it cannot be used."""
+
+
+class TraceError(TuiChatError):
+    """A trace file cannot be read or written, or is of another version or another model."""

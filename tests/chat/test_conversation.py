@@ -212,3 +212,21 @@ def test_what_came_to_nothing_is_taken_back() -> None:
     assert conversation.siblings(kept.id) == (kept,)
     assert conversation.select(asked.id).id == kept.id
     assert empty.id not in conversation
+
+
+def test_a_fork_stands_beside_the_answer_it_begins_like() -> None:
+    conversation = Conversation()
+    conversation.append(Role.USER, "q")
+    answer = conversation.begin_answer()
+    conversation.update(replace(answer, ids=(1, 2, 3), text="abc", prompt_ids=(9,), finished=True))
+    conversation.append(Role.USER, "more")
+    fork = conversation.fork(answer.id, 2)
+    assert conversation.tip is fork and not fork.finished
+    assert [message.id for message in conversation.siblings(answer.id)] == [answer.id, fork.id]
+    assert (fork.ids, fork.text, fork.forked_from, fork.n_kept) == ((1, 2), "", answer.id, 2)
+    for wrong, index in ((answer.id, 4), (answer.id, -1), (conversation.path[0].id, 0)):
+        with pytest.raises(ValueError, match="no token"):
+            conversation.fork(wrong, index)
+    conversation.select(answer.id)
+    copied = conversation.set_system("be brief")
+    assert {message.prompt_ids for message in copied} == {None}

@@ -359,11 +359,30 @@ def test_an_older_format_is_brought_up_to_date(tmp_path: Path) -> None:
     with Store(path) as store:
         store.write(conversation, *conversation)
     with closing(sqlite3.connect(path)) as raw:
-        raw.execute("ALTER TABLE message DROP COLUMN measured")
+        for column in ("measured", "prompt_ids", "forked_from", "n_kept", "forced"):
+            raw.execute(f"ALTER TABLE message DROP COLUMN {column}")
         raw.execute("PRAGMA user_version = 1")
         raw.commit()
     with Store(path) as store:
         assert store.load(conversation.id).path == conversation.path
+
+
+def test_what_a_branch_is_made_of_comes_back(store: Store) -> None:
+    conversation = talk("q1", "a1")
+    first = conversation.update(replace(conversation.path[1], ids=(4, 5, 6), prompt_ids=(1, 2, 3), forced=(0, 2)))
+    fork = conversation.fork(first.id, 2, model="pocket")
+    assert (fork.ids, fork.forked_from, fork.n_kept, fork.forced) == ((4, 5), first.id, 2, (0,))
+    store.write(conversation, *conversation)
+    grown = conversation.update(
+        replace(
+            fork, ids=(4, 5, 9), prompt_ids=tuple(range(3000)), forced=(0, 2), usage=Usage(5, 4, 1, ((2, 1), (1, 3)))
+        )
+    )
+    store.write(conversation, grown)
+    loaded = store.load(conversation.id)
+    assert tuple(loaded) == tuple(conversation)
+    (size,) = store._read("SELECT length(prompt_ids) FROM message WHERE id = ?", fork.id)[0]
+    assert size < 3000 * 4 // 2
 
 
 def test_the_newest_is_one_to_which_something_was_said(store: Store) -> None:

@@ -110,7 +110,7 @@ def test_people_get_bars_and_the_pick(cli: Run) -> None:
         (("--probs", "1,1", "--stages", "magic"), "unknown sampling stage 'magic'"),
         (("--probs", "1,1", "--last-tokens", "5"), "token 5"),
         (("--probs", "1,1", "--last-tokens", "a"), "token ids"),
-        (("--probs", "1,1", "--ban", "word"), "ban by id"),
+        (("--probs", "1,1", "--ban", "word"), "name it by id"),
         (("--probs", "1,1", "--ban", "0", "--ban", "1"), "banned"),
         (("--probs", "1,1", "--ban", "7"), "token 7"),
     ],

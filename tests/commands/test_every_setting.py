@@ -134,7 +134,8 @@ def test_what_it_does_follows_the_setting(talking: Recorder) -> None:
     run("/stop", run("/stop '###'", talking))
     assert talking.reports[-1].document["setting"] == "stop"
     run("/set ban", run('/set ban [" token"]', talking))
-    assert talking.reports[-1].document["after"]["survivors"] == 4095  # type: ignore[index]
+    after = talking.reports[-1].document["after"]
+    assert after["survivors"] == 4094  # type: ignore[index]  # with and without the space
 
 
 @pytest.mark.parametrize("line", ["/temp", "/seed", "/tokens", "/set dry_base", "/set stop", "/stop", "/system"])

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from tui_chat.chat.conversation import Conversation, Message
 from tui_chat.config import InferenceSettings, LoadedSettings, Settings
+from tui_chat.engine.stepping import StepControl
 from tui_chat.engine.types import (
     EngineEvent,
     FinishReason,
@@ -34,7 +35,7 @@ from tui_chat.engine.types import (
     TokenTrace,
     Usage,
 )
-from tui_chat.errors import TuiChatError
+from tui_chat.errors import SamplingError, TuiChatError
 from tui_chat.models.resolve import ModelSpec
 from tui_chat.themes import load_themes
 from tui_chat.ui.app import TuiChatApp
@@ -132,6 +133,12 @@ class FakeEngine:
             return PIECES.index(text.encode()) if text.encode() in PIECES else None
 
         @staticmethod
+        def resolve(text: str) -> tuple[int, ...]:
+            if (found := FakeEngine.vocab.find(text)) is None:
+                raise SamplingError(f"{text!r} is no token")
+            return (found,)
+
+        @staticmethod
         def tokenize(text: str) -> list[int]:
             return [len(word) for word in text.split()]
 
@@ -165,7 +172,8 @@ class ScriptedWorker:
     def fail_load(self, error: TuiChatError, *, kept: bool) -> None:
         self.report(ModelFailed(self._last_id, error, kept))
 
-    def generate(self, build: Callable[[Any], GenerationRequest]) -> int:
+    def generate(self, build: Callable[[Any], GenerationRequest], steps: StepControl | None = None) -> int:
+        self.steps = steps
         self._last_id += 1
         self.requests.append(self._last_id)
         self.builds.append(build)

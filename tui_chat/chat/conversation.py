@@ -55,6 +55,14 @@ class Message:
     """Token counts of the answer, once it has ended; None where they are not known."""
     timings: Timings | None = None
     """How long the answer took, once it has ended; None where that is not known."""
+    prompt_ids: tuple[int, ...] | None = None
+    """The tokens that stood before the answer; None where they are not known."""
+    forked_from: str | None = None
+    """The message whose first tokens it has, if it branched off in the middle of one."""
+    n_kept: int = 0
+    """How many those are."""
+    forced: tuple[int, ...] = ()
+    """Which of `ids`, counted from 0, a person put there."""
 
 
 class Conversation:
@@ -223,6 +231,21 @@ class Conversation:
         parent_id = old.id if old.role is Role.USER else old.parent_id
         return self.add(self._answer(parent_id, model, settings))
 
+    def fork(
+        self, message_id: str, index: int, *, model: str | None = None, settings: Mapping[str, object] | None = None
+    ) -> Message:
+        """Add an answer that has the first `index` tokens of another one, beside it, and move the path to it.
+
+        Raises:
+            ValueError: It is no answer, or has not that many tokens.
+        """
+        old = self._messages[message_id]
+        if old.role is not Role.ASSISTANT or old.ids is None or not 0 <= index <= len(old.ids):
+            raise ValueError(f"the message {message_id} has no token {index} to go on from")
+        answer = self._answer(old.parent_id, model, settings)
+        forced = tuple(place for place in old.forced if place < index)
+        return self.add(replace(answer, ids=old.ids[:index], forked_from=old.id, n_kept=index, forced=forced))
+
     def set_system(self, text: str | None) -> tuple[Message, ...]:
         """Give the current path another system text, or none.
 
@@ -239,7 +262,7 @@ class Conversation:
             added.append(self.add(Message(role=Role.SYSTEM, text=text)))
             parent_id = added[0].id
         for message in rest:
-            added.append(self.add(replace(message, id=new_id(), parent_id=parent_id)))
+            added.append(self.add(replace(message, id=new_id(), parent_id=parent_id, prompt_ids=None)))
             parent_id = added[-1].id
         if not added:
             self.rewind()

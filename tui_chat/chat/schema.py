@@ -57,5 +57,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
     ("ALTER TABLE message ADD COLUMN measured TEXT",),
+    (
+        "ALTER TABLE message ADD COLUMN prompt_ids BLOB",
+        "ALTER TABLE message ADD COLUMN forked_from TEXT",
+        "ALTER TABLE message ADD COLUMN n_kept INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE message ADD COLUMN forced BLOB",
+    ),
 )
 """The statements that lead to version 1, to version 2, ...; the version is kept in `PRAGMA user_version`."""

@@ -10,6 +10,7 @@ import json
 import sqlite3
 import struct
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -149,10 +150,12 @@ class Store:
             for message in messages:
                 self._db.execute(
                     "INSERT INTO message (id, conversation_id, parent_id, role, text, ids, settings, model, created, "
-                    "finished, finish_reason, measured) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                    "finished, finish_reason, measured, prompt_ids, forked_from, n_kept, forced) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                     "ON CONFLICT (id) DO UPDATE SET text = excluded.text, ids = excluded.ids, "
                     "settings = excluded.settings, model = excluded.model, finished = excluded.finished, "
-                    "finish_reason = excluded.finish_reason, measured = excluded.measured",
+                    "finish_reason = excluded.finish_reason, measured = excluded.measured, "
+                    "prompt_ids = excluded.prompt_ids, forced = excluded.forced",
                     _row(conversation.id, message),
                 )
 
@@ -224,8 +227,8 @@ class Store:
         if not heads:
             raise StorageError(f"there is no conversation {conversation_id} in {self._name()}")
         rows = self._read(
-            "SELECT id, parent_id, role, text, ids, settings, model, created, finished, finish_reason, measured "
-            "FROM message WHERE conversation_id = ? ORDER BY number",
+            "SELECT id, parent_id, role, text, ids, settings, model, created, finished, finish_reason, measured, "
+            "prompt_ids, forked_from, n_kept, forced FROM message WHERE conversation_id = ? ORDER BY number",
             conversation_id,
         )
         conversation = Conversation(map(_message, rows), id=conversation_id)
@@ -329,6 +332,10 @@ def _pack_ids(ids: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(ids)}i", *ids)
 
 
+def _unpack_ids(data: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(data) // 4}i", data[: len(data) // 4 * 4])
+
+
 def _row(conversation_id: str, message: Message) -> tuple[object, ...]:
     return (
         message.id,
@@ -343,26 +350,46 @@ def _row(conversation_id: str, message: Message) -> tuple[object, ...]:
         int(message.finished),
         None if message.finish_reason is None else message.finish_reason.value,
         _pack_measures(message),
+        None if message.prompt_ids is None else zlib.compress(_pack_ids(message.prompt_ids), 1),
+        message.forked_from,
+        message.n_kept,
+        _pack_ids(message.forced) or None,
     )
 
 
 def _message(row: Sequence[Any]) -> Message:
-    key, parent_id, role, text, ids, settings, model, created, finished, reason, measured = row
+    (key, parent_id, role, text, ids, settings, model, created, finished, reason, measured, *branch) = row
+    prompt, forked, n_kept, forced = branch
     measures = json.loads(measured or "{}")
     return Message(
         id=key,
         parent_id=parent_id,
         role=Role(role),
         text=text,
-        ids=None if ids is None else struct.unpack(f"<{len(ids) // 4}i", ids[: len(ids) // 4 * 4]),
+        ids=None if ids is None else _unpack_ids(ids),
         settings=json.loads(settings),
         model=model,
         created=_time(created),
         finished=bool(finished),
         finish_reason=None if reason is None else FinishReason(reason),
-        usage=Usage(**measures["usage"]) if "usage" in measures else None,
+        usage=_usage(measures["usage"]) if "usage" in measures else None,
         timings=Timings(**measures["timings"]) if "timings" in measures else None,
+        prompt_ids=None if prompt is None else _unpack_prompt(prompt),
+        forked_from=forked,
+        n_kept=n_kept,
+        forced=_unpack_ids(forced or b""),
     )
+
+
+def _usage(stored: dict[str, Any]) -> Usage:
+    return Usage(**{**stored, "chunks": tuple((size, count) for size, count in stored.get("chunks", ()))})
+
+
+def _unpack_prompt(data: bytes) -> tuple[int, ...] | None:
+    try:
+        return _unpack_ids(zlib.decompress(data))
+    except zlib.error:  # damaged: as good as not kept
+        return None
 
 
 def _pack_measures(message: Message) -> str:

@@ -31,12 +31,13 @@ from tui_chat.models.resolve import builtin_path
     show_default=True,
     help="Tokens decoded in each loop, over all rounds.",
 )
+@click.option("--samplers", is_flag=True, help="Measure every sampler at once, and a grammar of JSON, too.")
 @click.option("--in-app", is_flag=True, help="Measure inside the running app too, drawn without a terminal.")
 @json_option
 @model_option
 @config_option
 @llm_options
-def command(geometry: str | None, tokens: int, in_app: bool, as_json: bool, model: str | None) -> None:
+def command(geometry: str | None, tokens: int, samplers: bool, in_app: bool, as_json: bool, model: str | None) -> None:
     """Measure a bare llama_decode loop, our loop without and with inspection, prefill, first token and memory.
 
     All figures come from one run in which the measurements take turns, so that their ratios hold on a busy machine.
@@ -47,7 +48,7 @@ def command(geometry: str | None, tokens: int, in_app: bool, as_json: bool, mode
     path = _geometry_file(geometry) if geometry is not None else find_model(loaded, model)
     document: dict[str, object] = {}
     with LoadedModel(path, loaded.settings) as llm:
-        result = llm.run(lambda engine: run_benchmark(engine, tokens=tokens, on_progress=_say))
+        result = llm.run(lambda engine: run_benchmark(engine, tokens=tokens, samplers=samplers, on_progress=_say))
         document.update(result.as_dict())
     if in_app:
         from tui_chat.ui.measure import measure_in_app
@@ -81,6 +82,18 @@ def _parts(b: Benchmark) -> str:
     return ", ".join(f"{name} {size / 1e6:.1f}" for name, size in sizes.items())
 
 
+def _chains(b: Benchmark) -> list[tuple[str, str]]:
+    rates = {
+        "every sampler": (b.every_sampler_tokens_per_s, b.every_sampler_ratio),
+        "a JSON grammar": (b.json_grammar_tokens_per_s, b.json_grammar_ratio),
+    }
+    return [
+        (f"decode, {name}", f"{rate:9.1f} tok/s   {ratio:6.1%} of the bare loop")
+        for name, (rate, ratio) in rates.items()
+        if rate is not None and ratio is not None
+    ]
+
+
 def _table(b: Benchmark, in_app: object) -> str:
     rows = [
         (b.description, f"{b.model}, loaded in {b.load_s:.2f} s, {b.machine['threads']} threads"),
@@ -88,6 +101,7 @@ def _table(b: Benchmark, in_app: object) -> str:
         ("decode", f"{b.tokens_per_s:9.1f} tok/s   {b.ratio:6.1%} of the bare loop"),
         ("decode, inspected", f"{b.inspected_tokens_per_s:9.1f} tok/s   {b.inspected_ratio:6.1%} of the bare loop"),
         ("  what it adds", f"{b.overhead_us:9.0f} µs a token"),
+        *_chains(b),
         (f"prefill {b.prefill_tokens}, one batch", f"{b.prefill_floor_tokens_per_s:9.1f} tok/s"),
         (f"prefill {b.prefill_tokens}", f"{b.prefill_tokens_per_s:9.1f} tok/s   {b.prefill_ratio:6.1%} of one batch"),
         ("first token", f"{b.ttft_s * 1e3:9.1f} ms after a prompt of {b.prefill_tokens}"),

@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -44,16 +45,26 @@ if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
     from tui_chat.engine.types import ModelInfo
 
+_TABLE = "\0table"
+"""What `--trace` without a file stands for; no file has this name."""
+
 _BAR_WIDTH = 10
 """Cells of the bar beside a token's probability."""
 
 
 @click.command("generate", cls=Command)
-@click.argument("prompt")
+@click.argument("prompt", required=False)
 @click.option("--raw", is_flag=True, help="Continue PROMPT as it stands, without the chat template.")
 @click.option("--system", metavar="TEXT", help="System message; default: inference.system.")
 @click.option("--ignore-eos", is_flag=True, help="Ban the end-of-generation tokens, so that only the limits end it.")
-@click.option("--trace", is_flag=True, help="Print the figures of every token below the answer.")
+@click.option(
+    "--trace",
+    is_flag=False,
+    flag_value=_TABLE,
+    metavar="[FILE]",
+    help="Print the figures of every token below the answer; with FILE, write all that made the answer there, for "
+    "'tui-chat replay'.",
+)
 @click.option(
     "--show-tokens", is_flag=True, help="Print each token as it comes: id, probability, text; then the answer."
 )
@@ -65,11 +76,11 @@ _BAR_WIDTH = 10
 @llm_options
 @educational_option
 def command(
-    prompt: str,
+    prompt: str | None,
     raw: bool,
     system: str | None,
     ignore_eos: bool,
-    trace: bool,
+    trace: str | None,
     show_tokens: bool,
     as_json: bool,
     model: str | None,
@@ -79,12 +90,16 @@ def command(
     What the model thinks before its answer is in the JSON only. The seed is there too, so that any answer can be had
     again.
     """
+    if prompt is None and trace is not None:
+        prompt, trace = trace, _TABLE  # `generate --trace PROMPT`
+    if prompt is None or prompt == _TABLE:
+        raise UsageError("there is no prompt: give some text to continue")
     text = _standard_input() if prompt == "-" else prompt
     if not text:
         raise UsageError("the prompt is empty: give some text to continue")
     loaded = current_settings()
     seed = _seed(loaded.settings)
-    traced = trace or show_tokens or as_json
+    traced = trace is not None or show_tokens or as_json
     build = _request_builder(text, loaded.settings, seed, raw=raw, system=system, ignore_eos=ignore_eos, trace=traced)
     with LoadedModel(find_model(loaded, model), loaded.settings) as llm:
         answer = _Answer(stream=not as_json, raw=raw, show_tokens=show_tokens)
@@ -93,8 +108,10 @@ def command(
         if as_json:
             document = llm.run(lambda engine: _document(answer, engine, seed))
             click.echo(dump(document))
-        elif trace:
+        elif trace == _TABLE:
             click.echo(llm.run(lambda engine: _table(answer.tokens, engine)))
+        if trace not in (None, _TABLE):
+            _save(answer, llm.info, Path(trace or ""))
         if loaded.settings.ui.educational:
             _log(answer, llm.info)
         for note in answer.notes(build.notes):
@@ -152,7 +169,7 @@ def _request_builder(
         else:
             ids = _chat_ids(engine, text, settings, system, notes)
         limits = replace(settings.inference.limits(), ignore_eos=ignore_eos)
-        params = settings.inference.sampling_params(seed, engine.vocab.find)
+        params = settings.inference.sampling_params(seed, engine.vocab.resolve)
         return GenerationRequest(prompt_ids=ids, params=params, limits=limits, inspect=trace)
 
     return _RequestBuilder(make)
@@ -185,13 +202,14 @@ class _Answer:
         self._show_tokens = stream and show_tokens
         self._printed = ""
         self.prompt_ids: tuple[int, ...] = ()
+        self.request: GenerationRequest | None = None
         self.text = ""
         self.tokens: list[GeneratedToken] = []
         self.finished: GenerationFinished | None = None
 
     def take(self, event: object) -> None:
         if isinstance(event, GenerationStarted):
-            self.prompt_ids = event.request.prompt_ids
+            self.request, self.prompt_ids = event.request, event.request.prompt_ids
             if self._show_tokens:
                 click.echo(f"{'#':>4} {'id':>7} {'p':>7} {'':<{_BAR_WIDTH}}  token")
         elif isinstance(event, TokensGenerated):
@@ -301,6 +319,29 @@ def _log(answer: _Answer, info: ModelInfo) -> None:
     click.echo(err=True)
     for line in draw(answer_log(info, answer.prompt_ids, known).blocks, width()):
         click.echo(text_of(line), err=True)
+
+
+def _save(answer: _Answer, info: ModelInfo, path: Path) -> None:
+    """Write the answer as a trace file."""
+    from tui_chat.chat.trace_file import write_trace
+    from tui_chat.lessons.recording import recorded
+
+    assert answer.request is not None
+    done = answer.done
+    write_trace(
+        path,
+        recorded(
+            info,
+            prompt_ids=answer.prompt_ids,
+            periods=((0, answer.request.params),),
+            ignore_eos=answer.request.limits.ignore_eos,
+            usage=done.usage,
+            tokens=answer.tokens,
+            text=answer.text,
+            finish_reason=done.reason,
+            end=done.end,
+        ),
+    )
 
 
 def _seed(settings: Settings) -> int:

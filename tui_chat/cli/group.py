@@ -59,6 +59,7 @@ GROUPS: Mapping[str, Mapping[str, LazyCommand]] = {
         ),
         "perplexity": LazyCommand("tui_chat.cli.perplexity", "Show how well a model expected a text, token by token."),
         "why": LazyCommand("tui_chat.cli.why", "Explain a figure: its formula, with real numbers in it."),
+        "replay": LazyCommand("tui_chat.cli.replay", "Make the answer of a trace file again, and compare every token."),
         "sample": LazyCommand("tui_chat.cli.sample", "Run the sampler chain on a distribution, without a model."),
     },
     "Models, and training one": {

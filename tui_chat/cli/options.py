@@ -189,11 +189,13 @@ def _apply(command: F, options: Sequence[Callable[[F], F]]) -> F:
     return command
 
 
-def _bias(text: str) -> tuple[int, float]:
-    match = re.fullmatch(r"(\d+)([+-](?:inf|\d+(?:\.\d*)?|\.\d+))", text, re.ASCII)
+def _bias(text: str) -> tuple[int | str, float]:
+    match = re.fullmatch(r"(.+)([+-](?:inf|\d+(?:\.\d*)?|\.\d+))", text, re.ASCII | re.DOTALL)
     if match is None or match[2] == "+inf":
-        raise click.BadParameter(f"{text!r} must be a token id and a signed bias, such as 42+1.5, 42-3 or 42-inf")
-    return int(match[1]), -math.inf if match[2] == "-inf" else float(match[2])
+        raise click.BadParameter(
+            f"{text!r} must be a token (id, text or /pattern/) and a signed bias, such as 42+1.5, however-3 or 42-inf"
+        )
+    return _ban(match[1]), -math.inf if match[2] == "-inf" else float(match[2])
 
 
 def _ban(text: str) -> int | str:
@@ -226,9 +228,42 @@ _SAMPLING: tuple[Callable[[Any], Any], ...] = (
     _sampling("--dry-base", float, "Growth of that penalty with the length of the repetition."),
     _sampling("--dry-allowed-length", int, "Longest repetition that passes."),
     _sampling("--dry-penalty-last-n", int, "Recent tokens that DRY looks at; 0 is none, -1 all."),
-    _sampling("--logit-bias", _bias, "Add to a token's logit; repeatable.", multiple=True, metavar="ID(+|-)BIAS"),
     _sampling(
-        "--ban", _ban, "A token that never comes, by id or exact text; repeatable.", multiple=True, metavar="TEXT|ID"
+        "--dry-sequence-breakers",
+        None,
+        "Text that a repetition does not reach across; repeatable.",
+        multiple=True,
+        metavar="TEXT",
+    ),
+    _sampling("--dynatemp-range", float, "Let the temperature follow the entropy this far both ways; 0 is off."),
+    _sampling("--dynatemp-exponent", float, "How the entropy bends on its way to the temperature."),
+    _sampling("--mirostat", int, "1 or 2: steer the surprise instead of truncating; 0 is off."),
+    _sampling("--mirostat-tau", float, "The surprise mirostat aims at, bits."),
+    _sampling("--mirostat-eta", float, "How fast mirostat corrects itself."),
+    _sampling("--adaptive-target", float, "Prefer tokens whose probability is near this; below 0 is off."),
+    _sampling("--adaptive-decay", float, "How long adaptive-p remembers what was drawn."),
+    _sampling(
+        "--grammar",
+        None,
+        "What the answer must look like, as GBNF: a file, the text, or json, list, arithmetic, chess.",
+        metavar="FILE|TEXT|NAME",
+    ),
+    _sampling(
+        "--json-schema", None, "The answer is JSON that this schema describes: a file or the text.", metavar="FILE|TEXT"
+    ),
+    _sampling(
+        "--logit-bias",
+        _bias,
+        "Add to the logits of a token: its id, a text (its first tokens) or a /pattern/; repeatable.",
+        multiple=True,
+        metavar="TOKEN(+|-)BIAS",
+    ),
+    _sampling(
+        "--ban",
+        _ban,
+        "A token that never comes, by id, by the text it begins, or by a /pattern/; repeatable.",
+        multiple=True,
+        metavar="TEXT|ID|/PATTERN/",
     ),
     _sampling("--seed", int, "Seed of the draw; a fresh one for each answer if not set."),
     _sampling("--order", _order, "Stages of the sampler chain in their order.", metavar="STAGE,STAGE,…"),

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tui_chat.cli.options import Command, current_flags, json_option, sampling_options
+from tui_chat.engine.bias import resolve_biases
 from tui_chat.engine.types import DEFAULT_ORDER, SamplingParams
-from tui_chat.errors import SamplingError, UsageError
+from tui_chat.errors import UsageError
 from tui_chat.lessons.documents import dump
 
 if TYPE_CHECKING:
@@ -70,14 +71,15 @@ def command(
 def _params(stages: str | None) -> SamplingParams:
     flags = {key.partition(".")[2]: value for key, value in current_flags().items() if key.startswith("inference.")}
     known = {name: value for name, value in flags.items() if name in SamplingParams.__dataclass_fields__}
-    bans = flags.get("ban", ())
-    assert isinstance(bans, tuple)
-    for ban in bans:
-        if not isinstance(ban, int):
-            raise SamplingError(f"without a model {ban!r} is not a token: ban by id")
-    bias = known.get("logit_bias", ())
-    assert isinstance(bias, tuple)
-    known["logit_bias"] = bias + tuple((ban, -math.inf) for ban in bans)
+    for name in ("grammar", "json_schema", "dry_sequence_breakers"):
+        if flags.get(name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is about texts, and without a model there are none: leave it out"
+            )
+    bias, bans = known.get("logit_bias", ()), flags.get("ban", ())
+    assert isinstance(bias, tuple) and isinstance(bans, tuple)
+    found = resolve_biases(bias, bans, None)
+    known["logit_bias"] = tuple((token, one.bias) for one in found for token in one.ids)
     if stages is not None and "order" in known:
         raise UsageError("--stages and --order both give the order: use one of them")
     order = stages if stages is not None else known.get("order")
@@ -92,6 +94,7 @@ _ALIASES = {
     "typical_p": "typical",
     "penalty": "penalties",
     "bias": "logit_bias",
+    "dynatemp": "temperature",
 }
 
 

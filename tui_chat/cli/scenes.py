@@ -29,7 +29,7 @@ def scene_of(engine: Engine, settings: Settings, text: str, *, seed: int = 0) ->
         raise UsageError(_("the prompt is empty: give some text"))
     inference = settings.inference
     scene = Scene(
-        params=inference.sampling_params(inference.seed if inference.seed is not None else seed, engine.vocab.find),
+        params=inference.sampling_params(inference.seed if inference.seed is not None else seed, engine.vocab.resolve),
         limits=inference.limits(),
         configured_template=settings.tokenizer.chat_template,
         enable_thinking=inference.enable_thinking,

@@ -7,12 +7,14 @@ Values are strict (a quoted number is text, not a number) and frozen. Ranges of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from tui_chat.engine.bias import Resolve, Resolved, resolve_biases
+from tui_chat.engine.gbnf import load_grammar
 from tui_chat.engine.types import SAMPLING_FIELDS, Limits, LoadOptions, SamplingParams
 from tui_chat.errors import SamplingError
 
@@ -29,6 +31,12 @@ def _expand_path(value: object) -> object:
 
 def _to_pairs(value: object) -> object:
     return tuple(value.items()) if isinstance(value, Mapping) else value
+
+
+def _check_token(value: object) -> object:
+    if isinstance(value, str) and value == "":
+        raise ValueError("must not be an empty text")
+    return value
 
 
 def _to_bias(value: object) -> object:
@@ -56,11 +64,12 @@ def _check_bans(value: object) -> object:
 
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Token = Annotated[TokenId | str, BeforeValidator(_check_token)]
 Texts = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_one_or_many)]
 Names = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_split_names)]
 Bias = Annotated[float, BeforeValidator(_to_bias)]
 Biases = Annotated[
-    tuple[Annotated[tuple[TokenId, Bias], Field(strict=False)], ...],
+    tuple[Annotated[tuple[Token, Bias], Field(strict=False)], ...],
     Field(strict=False),
     BeforeValidator(_to_pairs),
 ]
@@ -151,10 +160,22 @@ class InferenceSettings(_Section):
     dry_base: float = _SAMPLING.dry_base
     dry_allowed_length: int = _SAMPLING.dry_allowed_length
     dry_penalty_last_n: int = _SAMPLING.dry_penalty_last_n
+    dry_sequence_breakers: Texts = _SAMPLING.dry_sequence_breakers
+    dynatemp_range: float = _SAMPLING.dynatemp_range
+    dynatemp_exponent: float = _SAMPLING.dynatemp_exponent
+    mirostat: int = _SAMPLING.mirostat
+    mirostat_tau: float = _SAMPLING.mirostat_tau
+    mirostat_eta: float = _SAMPLING.mirostat_eta
+    adaptive_target: float = _SAMPLING.adaptive_target
+    adaptive_decay: float = _SAMPLING.adaptive_decay
+    grammar: str = _SAMPLING.grammar
+    """GBNF, a file that holds it, or the name of one that comes along; empty is none."""
+    json_schema: str = ""
+    """A JSON schema, or a file that holds it: the answer is a document it describes; empty is none."""
     logit_bias: Biases = _SAMPLING.logit_bias
-    """Token id to the nats added to its logit; `-inf` or `false` bans it."""
+    """Token to the nats added to its logit; `-inf` or `false` bans it. A token is named as in `ban`."""
     ban: Bans = ()
-    """Tokens that never come: by id, or by their exact text."""
+    """Tokens that never come: by id, by the text they begin, or by a /pattern/."""
     seed: int | None = None
     """Seed of the draw; none means a fresh one for each answer."""
     order: Names = _SAMPLING.order
@@ -189,19 +210,39 @@ class InferenceSettings(_Section):
             raise ValueError("holds an empty text, which would end every answer at once: remove it")
         return value
 
-    def sampling_params(self, seed: int, find: Callable[[str], int | None] | None = None) -> SamplingParams:
+    def sampling_params(self, seed: int, resolve: Resolve | None = None) -> SamplingParams:
         """The sampling settings of one answer.
 
         Args:
             seed: Seed of this answer; the caller draws one where `self.seed` is None.
-            find: Gives the id of the token with exactly this text (`Vocabulary.find`); needed for bans by text.
+            resolve: Gives the ids of the tokens that a text or a pattern stands for (`bias.first_tokens`).
 
         Raises:
-            SamplingError: A text to ban is not one token of the vocabulary.
+            SamplingError: A text to ban or to bias is no token of the vocabulary, or a token is both banned and biased.
+            GrammarError: The grammar or the JSON schema does not hold.
         """
         values = {name: getattr(self, name) for name in SAMPLING_FIELDS}
-        bans = tuple((self._ban_id(item, find), -math.inf) for item in self.ban)
-        return SamplingParams(**{**values, "seed": seed, "logit_bias": self.logit_bias + bans})
+        pairs = tuple((token, one.bias) for one in self.resolved_biases(resolve) for token in one.ids)
+        return SamplingParams(**{**values, "seed": seed, "logit_bias": pairs, "grammar": self.grammar_text()})
+
+    def resolved_biases(self, resolve: Resolve | None = None) -> tuple[Resolved, ...]:
+        """Which tokens the biases and bans meet, for people to see; raises what `sampling_params` does."""
+        return resolve_biases(self.logit_bias, self.ban, resolve)
+
+    def grammar_text(self) -> str:
+        """The grammar in force as GBNF, that of the JSON schema included; empty is none.
+
+        Raises:
+            GrammarError: It does not hold.
+            SamplingError: Both are given.
+        """
+        if self.grammar and self.json_schema:
+            raise SamplingError("grammar and json_schema both say what an answer must look like: use one of them")
+        if self.json_schema:
+            from tui_chat.engine.json_schema import load_schema
+
+            return load_schema(self.json_schema)
+        return load_grammar(self.grammar) if self.grammar else ""
 
     def limits(self) -> Limits:
         """When an answer ends besides the model's own end token."""
@@ -211,18 +252,6 @@ class InferenceSettings(_Section):
             time_limit_s=self.time_limit_s,
             min_confidence=self.min_confidence,
         )
-
-    @staticmethod
-    def _ban_id(item: int | str, find: Callable[[str], int | None] | None) -> int:
-        if isinstance(item, int):
-            return item
-        token = find(item) if find else None
-        if token is None:
-            raise SamplingError(
-                f"the text {item!r} cannot be banned because it is not one token of this model: "
-                "ban the ids of its tokens instead"
-            )
-        return token
 
 
 class UiSettings(_Section):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_chat.engine.control import CancelFlag
+from tui_chat.engine.learnt import Learnt
 from tui_chat.engine.llama import NativeContext
+from tui_chat.engine.recent import prefix_key
 from tui_chat.errors import CancelledError, PromptTooLongError
 
 
@@ -22,11 +25,27 @@ class Context:
     def __init__(self, native: NativeContext) -> None:
         self._native = native
         self._ids: list[int] = []
+        self._keys: list[int] = [prefix_key(())]
+        self.learnt = Learnt()
+        self._begun: list[int] = []
 
     @property
     def ids(self) -> Sequence[int]:
         """The tokens in the cache, in order."""
         return self._ids
+
+    def key(self, position: int) -> int:
+        """Names the tokens before `position` (see `prefix_key`)."""
+        return self._keys[position]
+
+    @property
+    def chunks(self) -> tuple[tuple[int, int], ...]:
+        """How the tokens came into the cache: (tokens in an evaluation, how many such in a row), from the beginning.
+
+        Rounding depends on it: only the same chunks give the very same logits again.
+        """
+        sizes = (sum(1 for _ in chunk) for _, chunk in groupby(self._begun))
+        return tuple((size, sum(1 for _ in equal)) for size, equal in groupby(sizes))
 
     @property
     def n_ctx(self) -> int:
@@ -53,10 +72,9 @@ class Context:
         if position >= len(self._ids):
             return
         if position > 0 and self._native.forget_from(position):
-            del self._ids[position:]
+            del self._ids[position:], self._keys[position + 1 :], self._begun[position:]
         else:
-            self._native.forget_all()
-            self._ids.clear()
+            self._forget_all()
 
     def prefill(self, ids: Sequence[int], cancel: CancelFlag | None = None) -> Iterator[int]:
         """Make the cache hold exactly `ids`, keeping the prefix it has; logits of the last one are then ready.
@@ -129,6 +147,9 @@ class Context:
             raise
         if done:
             self._ids.extend(chunk)
+            self._begun.extend([position] * len(chunk))
+            for token in chunk:
+                self._keys.append(prefix_key((token,), self._keys[-1]))
         else:
             self._forget_tail()
         return done
@@ -136,5 +157,10 @@ class Context:
     def _forget_tail(self) -> None:
         """Bring the cache back to what `ids` says after a batch that broke off."""
         if not self._ids or not self._native.forget_from(len(self._ids)):
-            self._native.forget_all()
-            self._ids.clear()
+            self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._native.forget_all()
+        self._ids.clear()
+        self._begun.clear()
+        del self._keys[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 from tui_chat.engine.types import SamplingParams
 
@@ -16,6 +17,8 @@ class CancelFlag:
 
     def __init__(self) -> None:
         self._state = ctypes.create_string_buffer(2)
+        self.on_change: Callable[[], None] | None = None
+        """Called after `set`, on the caller's thread: wakes who waits."""
 
     @property
     def address(self) -> int:
@@ -25,6 +28,8 @@ class CancelFlag:
     def set(self) -> None:
         """Ask for the work to stop."""
         self._state[0] = b"\x01"
+        if (wake := self.on_change) is not None:
+            wake()
 
     def clear(self) -> None:
         """Forget an earlier `set`."""
@@ -43,4 +48,17 @@ class LiveParams:
     """
 
     def __init__(self, params: SamplingParams | None = None) -> None:
-        self.params = params
+        self._params = params
+        self.on_change: Callable[[], None] | None = None
+        """Called after each replacement, on the caller's thread: wakes who waits."""
+
+    @property
+    def params(self) -> SamplingParams | None:
+        """The settings in use from the next token on."""
+        return self._params
+
+    @params.setter
+    def params(self, params: SamplingParams | None) -> None:
+        self._params = params
+        if (wake := self.on_change) is not None:
+            wake()

@@ -20,11 +20,22 @@ from tui_chat.engine.context import Context
 from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.generation import Generation
 from tui_chat.engine.gguf import GgufHeader, validate
+from tui_chat.engine.lanes import MOST_LANES, LaneStep, compare_lanes
 from tui_chat.engine.llama import NativeContext, NativeModel
-from tui_chat.engine.scoring import Scores, score
-from tui_chat.engine.types import EngineEvent, GenerationRequest, LoadOptions, ModelInfo
+from tui_chat.engine.recent import RecentLogits
+from tui_chat.engine.scoring import Scores, most_outputs, read, score
+from tui_chat.engine.stepping import StepControl
+from tui_chat.engine.types import (
+    EngineEvent,
+    GenerationRequest,
+    Limits,
+    LoadOptions,
+    ModelInfo,
+    SamplingParams,
+    TokenTrace,
+)
 from tui_chat.engine.vocabulary import Vocabulary
-from tui_chat.errors import ModelLoadError, ModelMemoryError, PromptTooLongError
+from tui_chat.errors import ModelLoadError, ModelMemoryError, PromptTooLongError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +56,8 @@ class Engine:
         native: NativeContext,
         info: ModelInfo,
         vocab: Vocabulary,
-        make_context: Callable[[int, int], NativeContext],
+        make_context: Callable[[int, int, int], NativeContext],
+        recent: RecentLogits | None = None,
     ) -> None:
         self._model = model
         self._native = native
@@ -53,6 +65,8 @@ class Engine:
         self.info = info
         self.vocab = vocab
         self.context = Context(native)
+        self.recent = recent
+        """The newest distributions of inspected answers; of the engine that `load` gave, not of those `aside`."""
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions, *, on_progress: Callable[[float], bool] | None = None) -> Engine:
@@ -80,20 +94,26 @@ class Engine:
             dimensions = model.dimensions()
             n_ctx = min(options.n_ctx or min(dimensions["n_ctx_train"], _DEFAULT_N_CTX), n_places)
             n_threads = options.n_threads or (1 if model.size_bytes < _ONE_THREAD_BELOW_BYTES else _physical_cores())
-            _require_memory(model, options, n_ctx)
 
-            def make_context(n_ctx: int, n_outputs: int) -> NativeContext:
+            def make_context(n_ctx: int, n_outputs: int, n_seqs: int) -> NativeContext:
+                _require_memory(model, options, n_ctx)
                 return NativeContext(
-                    model, options, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places, n_outputs=n_outputs
+                    model,
+                    options,
+                    n_ctx=n_ctx,
+                    n_threads=n_threads,
+                    n_places=n_places,
+                    n_outputs=n_outputs,
+                    n_seqs=n_seqs,
                 )
 
-            native = make_context(n_ctx, 1)
+            native = make_context(n_ctx, 1, 1)
         except BaseException:
             model.close()
             raise
         load_s = time.perf_counter() - start
         info = _describe(path, model, vocab, native, options, n_threads, frozenset(eog_ids), load_s)
-        return cls(model, native, info, vocab, make_context)
+        return cls(model, native, info, vocab, make_context, RecentLogits(vocab.n_vocab))
 
     def close(self) -> None:
         """Free the context and the weights."""
@@ -117,7 +137,7 @@ class Engine:
         Raises:
             ModelMemoryError: There is no room for a second cache.
         """
-        native = self._make_context(min(n_ctx or self.context.n_ctx, self.context.n_ctx), n_outputs)
+        native = self._make_context(min(n_ctx or self.context.n_ctx, self.context.n_ctx), n_outputs, 1)
         try:
             info = replace(self.info, n_ctx=native.n_ctx, n_batch=native.n_batch)
             yield Engine(self._model, native, info, self.vocab, self._make_context)
@@ -131,6 +151,7 @@ class Engine:
         request_id: int = 0,
         live: LiveParams | None = None,
         cancel: CancelFlag | None = None,
+        steps: StepControl | None = None,
     ) -> Iterator[EngineEvent]:
         """Continue a prompt.
 
@@ -139,17 +160,54 @@ class Engine:
             request_id: Stands in every event.
             live: Settings that may change while it runs; they take effect at the next token.
             cancel: Ends the answer as `FinishReason.CANCELLED`.
+            steps: Waits before tokens for what a person decides; every token then has its trace.
 
         Yields:
-            `GenerationStarted`, `PrefillProgressed`…, `TokensGenerated`… (at most 30 a second), `GenerationFinished`.
+            `GenerationStarted`, `PrefillProgressed`…, `TokensGenerated`… (at most 30 a second), `GenerationFinished`;
+            between them `SettingsChanged` and, with `steps`, `TokenPending` and `TokensWithdrawn`.
 
         Raises:
             PromptTooLongError: The prompt does not fit.
             EngineError: llama.cpp failed.
             SamplingError: The settings leave no token to choose.
         """
-        generation = Generation(self.context, self.vocab, self.info, request, request_id, live, cancel or CancelFlag())
+        generation = Generation(
+            self.context, self.vocab, self.info, request, request_id, live, cancel or CancelFlag(), steps, self.recent
+        )
         return generation.run(launch_first=self._native.on_gpu)
+
+    def compare(
+        self,
+        prompt_ids: Sequence[int],
+        lanes: Sequence[SamplingParams],
+        limits: Limits,
+        *,
+        top_n: int = 20,
+        cancel: CancelFlag | None = None,
+    ) -> Iterator[LaneStep]:
+        """Continue one prompt in several ways, all decoded in one batch; see `compare_lanes`.
+
+        The conversation's cache stays as it is. Each lane gives the tokens that `generate` gives with its settings.
+
+        Raises:
+            UsageError: There are fewer than two lanes, or more than four.
+            PromptTooLongError: The prompt does not fit.
+            ModelMemoryError: There is no room for a second cache.
+            CancelledError: `cancel` was set while the prompt was read.
+        """
+        if not 2 <= len(lanes) <= MOST_LANES:
+            raise UsageError(f"compare 2 to {MOST_LANES} settings, not {len(lanes)}")
+        if len(prompt_ids) >= self.context.n_ctx:
+            raise PromptTooLongError(len(prompt_ids), self.context.n_ctx)
+        most = min(limits.max_tokens, self.context.n_ctx - len(prompt_ids))
+        limits = replace(limits, max_tokens=most)
+        native = self._make_context(len(prompt_ids) + most * len(lanes), len(lanes), len(lanes))
+        try:
+            yield from compare_lanes(
+                native, self.vocab, self.info, prompt_ids, lanes, limits, top_n, cancel or CancelFlag()
+            )
+        finally:
+            native.close()
 
     def logits(self, ids: Sequence[int], cancel: CancelFlag | None = None) -> NDArray[np.float32]:
         """Raw logits after the last of `ids`: (n_vocab,) float32, a copy.
@@ -180,6 +238,39 @@ class Engine:
         if len(ids) > self.context.n_ctx:
             raise PromptTooLongError(len(ids), self.context.n_ctx)
         return score(self.context, ids, cancel)
+
+    def read(
+        self,
+        ids: Sequence[int],
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        top_n: int = 20,
+        cancel: CancelFlag | None = None,
+    ) -> Iterator[tuple[TokenTrace, ...]]:
+        """How the model expected tokens that it did not write, in one pass; the conversation's cache stays as it is.
+
+        Args:
+            ids: The tokens from the start of the context on.
+            start: The first one that is asked about. The very first of a context has nothing before it, so no figures.
+            stop: The one behind the last; None for all.
+            top_n: How many of the best tokens a trace keeps.
+            cancel: Stops it, within a batch too.
+
+        Yields:
+            The traces of the next tokens, without stages and draw: nothing chose them. Close it where you stop early.
+
+        Raises:
+            PromptTooLongError: They do not fit.
+            ModelMemoryError: There is no room for a second cache.
+            CancelledError: `cancel` was set.
+            DecodeError: llama.cpp failed, or gave logits that are no numbers.
+        """
+        stop = len(ids) if stop is None else min(stop, len(ids))
+        if stop > self.context.n_ctx:
+            raise PromptTooLongError(stop, self.context.n_ctx)
+        with self.aside(stop, n_outputs=most_outputs(self.info.n_vocab)) as engine:
+            yield from read(engine.context, self.vocab, ids, start, stop, top_n, cancel)
 
     def bare_decode(self, ids: Sequence[int], *, batch: int) -> None:
         """Evaluate `ids` behind the cache with nothing of ours around llama.cpp, then forget them again.

@@ -86,7 +86,8 @@ class ExpSums:
             total += _vector_functions.exp(count, target, at, highest)
             weighted += _vector_functions.dot(count, target, at)
         if math.isnan(weighted):  # 0 * -inf
-            return exp_sums_numpy(logits, highest)
+            finite = logits[logits > -np.inf]
+            return self(finite, highest) if len(finite) < n else exp_sums_numpy(logits, highest)
         return total, weighted - highest * total
 
 

@@ -133,6 +133,11 @@ def system_facts() -> dict[str, object]:
     }
 
 
+def library_version() -> str:
+    """The versions of llama-cpp-python and of the ggml in it, as one text."""
+    return " · ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", _ggml_build())))
+
+
 def _ggml_build() -> str | None:
     """Version and commit of the ggml inside, where the build says."""
     base = next(LIB_DIR.glob("*ggml-base.*"), None)
@@ -258,7 +263,7 @@ def _reason(lines: Sequence[str]) -> str:
 
 
 class NativeContext:
-    """The KV cache and compute buffers of one sequence on a model.
+    """The KV cache and compute buffers of one sequence on a model, or of several that share their beginning.
 
     Args:
         model: Must outlive the context.
@@ -267,6 +272,7 @@ class NativeContext:
         n_threads: CPU threads.
         n_places: Tokens the model has places for.
         n_outputs: Most tokens of a batch whose logits are wanted; each takes n_vocab floats.
+        n_seqs: Sequences that share the cache; more than one are evaluated with `decode_lanes`.
 
     Raises:
         ModelMemoryError: llama.cpp could not make it.
@@ -281,11 +287,14 @@ class NativeContext:
         n_threads: int,
         n_places: int,
         n_outputs: int = 1,
+        n_seqs: int = 1,
     ) -> None:
         _sink.lines.clear()
         params = lc.llama_context_default_params()
         params.n_ctx = n_ctx
-        params.n_batch = params.n_ubatch = min(options.n_batch, n_ctx)
+        # One buffer for all: the places of a common beginning are taken once.
+        params.n_seq_max, params.kv_unified = n_seqs, n_seqs > 1
+        params.n_batch = params.n_ubatch = max(min(options.n_batch, n_ctx), n_seqs)
         # A chat reads the logits after the last token of a batch alone; room for all would be n_batch x n_vocab floats.
         params.n_outputs_max = min(n_outputs, params.n_batch)
         params.n_threads = params.n_threads_batch = n_threads
@@ -311,7 +320,7 @@ class NativeContext:
         n = self.n_batch
         self._token, self._pos = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self._n_seq, self._logits = np.ones(n, np.int32), np.zeros(n, np.int8)
-        self._seq = np.zeros(1, np.int32)
+        self._seq = np.arange(n_seqs, dtype=np.int32)
         self._seq_ptrs = np.full(n, self._seq.ctypes.data, np.uintp)
         self._batch = lc.llama_batch(
             0,
@@ -350,10 +359,42 @@ class NativeContext:
             DecodeError: llama.cpp failed.
         """
         n = len(ids)
-        self._token[:n] = ids
         self._pos[:n] = np.arange(position, position + n)
         self._logits[: n - 1] = logits and self.n_outputs > 1
         self._logits[n - 1] = logits
+        return self._evaluate(ids, position)
+
+    def share(self, n_seqs: int) -> None:
+        """Let sequences 1 to `n_seqs` - 1 begin with all that sequence 0 holds."""
+        for seq in range(1, n_seqs):
+            lc.llama_memory_seq_cp(self._memory, 0, seq, -1, -1)
+
+    def decode_lanes(self, ids: Sequence[int], position: int, seqs: Sequence[int]) -> bool:
+        """Evaluate one token in each of several sequences, all at the same place; their logits are in that order.
+
+        Args:
+            ids: (n,) the tokens.
+            position: Place of each in its sequence.
+            seqs: (n,) the sequences, ascending.
+
+        Returns:
+            As for `decode`.
+
+        Raises:
+            DecodeError: llama.cpp failed.
+        """
+        n = len(ids)
+        self._pos[:n] = position
+        self._logits[:n] = True
+        self._seq_ptrs[:n] = [self._seq[seq:].ctypes.data for seq in seqs]
+        try:
+            return self._evaluate(ids, position)
+        finally:
+            self._seq_ptrs[:n] = self._seq.ctypes.data
+
+    def _evaluate(self, ids: Sequence[int], position: int) -> bool:
+        n = len(ids)
+        self._token[:n] = ids
         self._batch.n_tokens = n
         status = lc.llama_decode(self.handle, self._batch)
         if status == 2:
@@ -399,3 +440,10 @@ class NativeContext:
     def forget_all(self) -> None:
         """Empty the cache."""
         lc.llama_memory_clear(self._memory, False)
+
+
+def schema_converter() -> Any:
+    """llama.cpp's class that turns JSON schemas into grammars (`SchemaConverter`)."""
+    from llama_cpp.llama_grammar import SchemaConverter
+
+    return SchemaConverter

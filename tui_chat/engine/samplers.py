@@ -51,6 +51,20 @@ class CandidateArray:
         self._struct.data, self._struct.size = self._base, n
         self._struct.selected, self._struct.sorted = -1, False
 
+    def forget_order(self) -> None:
+        """Say that the candidates are not sorted: llama.cpp's logit bias leaves the mark of an earlier stage."""
+        self._struct.sorted = False
+
+    def drop_infinite(self) -> int:
+        """Take out the candidates with a logit of -inf, which llama.cpp's stages leave where they are; how many."""
+        view = self.view()
+        finite = view["logit"] > -np.inf
+        kept = int(np.count_nonzero(finite))
+        if dropped := len(view) - kept:
+            view[:kept] = view[finite]
+            self._struct.size = kept
+        return dropped
+
     def apply(self, sampler: NativeSampler) -> None:
         """Run one native stage on the candidates."""
         _sampler_apply(sampler.handle, self._ref)
@@ -117,14 +131,34 @@ class NativeSampler:
         return cls(lc.llama_sampler_init_temp(t))
 
     @classmethod
+    def grammar(cls, vocabulary: Any, text: str) -> NativeSampler | None:
+        """Refuse tokens that `text` (GBNF) does not let come next; None where llama.cpp does not take it.
+
+        Accepting a token that it refuses ends the process.
+        """
+        handle = lc.llama_sampler_init_grammar(vocabulary, text.encode(), b"root")
+        return cls(handle) if handle else None
+
+    @classmethod
     def penalties(cls, n_vocab: int, last_n: int, repeat: float, frequency: float, presence: float) -> NativeSampler:
         """Repeat, frequency and presence penalties over the last n accepted tokens."""
         return cls(lc.llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence))
 
     @classmethod
-    def dry(cls, multiplier: float, base: float, allowed_length: int, last_n: int) -> NativeSampler:
-        """DRY without sequence breakers, so that no vocabulary is needed."""
-        return cls(lc.llama_sampler_init_dry(None, multiplier, base, allowed_length, last_n, None, 0))
+    def dry(
+        cls,
+        multiplier: float,
+        base: float,
+        allowed_length: int,
+        last_n: int,
+        breakers: Sequence[str] = (),
+        vocabulary: Any = None,
+    ) -> NativeSampler:
+        """DRY; sequence breakers need a vocabulary."""
+        texts = (ctypes.c_char_p * max(1, len(breakers)))(*[text.encode() for text in breakers])
+        return cls(
+            lc.llama_sampler_init_dry(vocabulary, multiplier, base, allowed_length, last_n, texts, len(breakers))
+        )
 
     @classmethod
     def logit_bias(cls, n_vocab: int, bias: Sequence[tuple[int, float]]) -> NativeSampler:

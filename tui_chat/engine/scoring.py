@@ -7,6 +7,7 @@ about 5% for the smallest models (tests/benchmarks/perplexity.py measures both).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from tui_chat.engine.context import Context
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.expsums import ExpSums
+from tui_chat.engine.tracing import Tracer, rank
+from tui_chat.engine.types import TokenTrace
+from tui_chat.engine.vocabulary import Vocabulary
 from tui_chat.errors import DecodeError
 
 _LOGITS_BYTES = 64 << 20
@@ -80,3 +84,48 @@ def score_rows(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Score
         rank=rank,
         best=best,
     )
+
+
+def read(
+    context: Context,
+    vocab: Vocabulary,
+    ids: Sequence[int],
+    start: int,
+    stop: int,
+    top_n: int,
+    cancel: CancelFlag | None = None,
+) -> Iterator[tuple[TokenTrace, ...]]:
+    """See `Engine.read`."""
+    began = time.perf_counter()
+    first = max(start, 1)
+    if first >= stop:
+        return
+    if first > 1:
+        for _ in context.prefill(ids[: first - 1], cancel):
+            pass
+    else:
+        context.rewind(0)
+    tracer = Tracer(vocab.n_vocab, top_n)
+    for begin in range(first, stop, context.n_outputs):
+        part = ids[begin : min(stop, begin + context.n_outputs)]
+        rows = context.extend(ids[begin - 1 : begin - 1 + len(part)], cancel)
+        traces = []
+        for position, (token, logits) in enumerate(zip(part, rows, strict=True), start=begin):
+            found = tracer.measure(logits)
+            traces.append(
+                TokenTrace(
+                    position=position,
+                    id=token,
+                    piece=vocab.piece(token),
+                    logit=float(logits[token]),
+                    logsumexp=found.logsumexp,
+                    rank=rank(logits, token, found.top),
+                    entropy=found.entropy,
+                    top=found.top,
+                    stages=(),
+                    final=(),
+                    u=None,
+                    seconds=time.perf_counter() - began,
+                )
+            )
+        yield tuple(traces)

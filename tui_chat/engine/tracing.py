@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tui_chat.engine.expsums import ExpSums
 from tui_chat.engine.sampling import Choice
 from tui_chat.engine.selection import Selection, best_first, select
-from tui_chat.engine.types import TokenTrace
+from tui_chat.engine.types import StageTrace, TokenTrace
 from tui_chat.errors import DecodeError
 
 
@@ -84,11 +84,19 @@ class Tracer:
             rank=rank(logits, choice.id, distribution.top),
             entropy=distribution.entropy,
             top=distribution.top,
-            stages=choice.stages,
+            stages=_with_loss(choice, logits, distribution.logsumexp),
             final=tuple(zip(choice.ids[: self._top_n].tolist(), choice.p[: self._top_n].tolist(), strict=True)),
             u=choice.u,
             seconds=seconds,
         )
+
+
+def _with_loss(choice: Choice, logits: NDArray[np.float32], logsumexp: float) -> tuple[StageTrace, ...]:
+    """The stages of a choice; that of a grammar says how much probability it took away."""
+    if (verdict := choice.verdict) is None:
+        return choice.stages
+    lost = verdict.lost(logits, logsumexp)
+    return tuple(replace(stage, lost=lost) if stage.name == "grammar" else stage for stage in choice.stages)
 
 
 def rank(logits: NDArray[np.float32], token: int, top: tuple[tuple[int, float], ...] = ()) -> int:

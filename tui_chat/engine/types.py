@@ -6,16 +6,17 @@ All of them are frozen: a request that was queued, or a trace that is on the scr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
+from tui_chat.engine.model_types import LoadOptions as LoadOptions
+from tui_chat.engine.model_types import ModelInfo as ModelInfo
 from tui_chat.errors import SamplingError, TuiChatError
 
 DEFAULT_ORDER: tuple[str, ...] = (
     "logit_bias",
+    "grammar",
     "penalties",
     "dry",
     "top_n_sigma",
@@ -25,8 +26,13 @@ DEFAULT_ORDER: tuple[str, ...] = (
     "min_p",
     "xtc",
     "temperature",
+    "mirostat",
+    "adaptive_p",
 )
 """llama.cpp's order of the sampler chain (`common_params_sampling::samplers`); the draw always comes last."""
+
+TRUNCATING: frozenset[str] = frozenset({"top_n_sigma", "top_k", "typical", "top_p", "min_p", "xtc"})
+"""Stages that mirostat takes the place of: with it on they do not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,24 @@ class SamplingParams:
     """Longest repetition DRY lets pass."""
     dry_penalty_last_n: int = -1
     """How many recent tokens DRY looks at; 0 is none, -1 the whole context."""
+    dry_sequence_breakers: tuple[str, ...] = ()
+    """Texts that a repetition does not reach across; they need the tokens of a model."""
+    dynatemp_range: float = 0.0
+    """The temperature moves this far to both sides with the entropy of what is left; 0 keeps it fixed."""
+    dynatemp_exponent: float = 1.0
+    """How the entropy, as a share of the largest possible, bends on its way to the temperature."""
+    mirostat: int = 0
+    """1 or 2: cuts so that the surprise stays near `mirostat_tau`, in place of all truncation; 0 is off."""
+    mirostat_tau: float = 5.0
+    """The surprise mirostat aims at, bits."""
+    mirostat_eta: float = 0.1
+    """How fast mirostat corrects itself, share of the error."""
+    adaptive_target: float = -1.0
+    """Adaptive-p: prefers tokens whose probability is near this, as a mean over the answer; below 0 is off."""
+    adaptive_decay: float = 0.9
+    """How long adaptive-p remembers: about 1 / (1 - decay) tokens."""
+    grammar: str = ""
+    """GBNF text that the answer must obey, from its first token on; empty is none."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """(token id, nats added to its logit); `-inf` bans the token."""
     seed: int = 0
@@ -93,6 +117,9 @@ class SamplingParams:
             raise SamplingError(f"unknown sampling stage {unknown[0]!r}: choose from {', '.join(DEFAULT_ORDER)}")
         if len(set(self.order)) != len(self.order):
             raise SamplingError("a sampling stage stands twice in the order")
+        for name in ("grammar", "mirostat"):
+            if getattr(self, name) and name not in self.order:
+                raise SamplingError(f"{name} is set, but the order of the stages leaves it out: add it there")
 
 
 _GREEDY_BELOW = 1e-6
@@ -118,6 +145,13 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("dry_base", 0, 100),
     ("dry_allowed_length", 0, 2**31 - 1),
     ("dry_penalty_last_n", -1, 2**31 - 1),
+    ("dynatemp_range", 0, 100),
+    ("dynatemp_exponent", 0, 100),
+    ("mirostat", 0, 2),
+    ("mirostat_tau", 0, 100),
+    ("mirostat_eta", 0, 10),
+    ("adaptive_target", -1, 1),
+    ("adaptive_decay", 0, 0.99),
     ("seed", 0, MAX_SEED),
 )
 
@@ -144,6 +178,13 @@ class StageTrace:
     name: str
     survivors: int
     candidates: tuple[Candidate, ...] = ()
+    at_least: bool = False
+    """There may be more survivors: a grammar looked no further than the stages behind it need."""
+    lost: tuple[float, float] | None = None
+    """Share of the raw probability that a grammar took away: at least, at most; equal where it looked at every token.
+    None at other stages, and where nobody measured the distribution."""
+    note: str = ""
+    """What the stage did besides, for people: the temperature that was chosen, mirostat's mu, a rule not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +231,14 @@ class TokenTrace:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedToken:
-    """A token as it leaves the engine; `trace` is None when inspection is off."""
+    """A token as it leaves the engine."""
 
     id: int
     piece: bytes
     trace: TokenTrace | None
+    """None when inspection is off, and where a text was put in: nothing was computed for it."""
+    forced: bool = False
+    """Whether a person put it there; nothing drew it."""
 
 
 class FinishReason(StrEnum):
@@ -236,74 +280,14 @@ class GenerationRequest:
     prompt_ids: tuple[int, ...]
     n_prefilled: int = 0
     """How many of the last of `prompt_ids` belong to the answer already."""
+    kept: tuple[GeneratedToken, ...] = ()
+    """The first of those, where an earlier answer has them; they are handed back as they are, the others as forced."""
     params: SamplingParams = field(default_factory=SamplingParams)
     limits: Limits = field(default_factory=Limits)
     inspect: bool = True
     """Compute a `TokenTrace` for every token."""
     top_n: int = 20
     """How many of the best tokens a trace keeps."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """How a model is loaded. `None` and 0 mean: let the program choose."""
-
-    n_ctx: int = 0
-    """Tokens the context holds; 0 takes the model's own, at most 4096."""
-    n_batch: int = 512
-    """Tokens evaluated in one prefill chunk."""
-    n_threads: int = 0
-    """CPU threads; 0 takes the physical cores (one thread for a model of a few MB)."""
-    n_gpu_layers: int = -1
-    """Layers put on the GPU; -1 all, where the build can."""
-    flash_attn: Literal["auto", "on", "off"] = "auto"
-    type_k: Literal["f32", "f16", "q8_0"] = "f16"
-    """Storage type of the keys in the KV cache."""
-    type_v: Literal["f32", "f16", "q8_0"] = "f16"
-    """Storage type of the values in the KV cache."""
-    use_mmap: bool = True
-    use_mlock: bool = False
-    eos_token: str | None = None
-    """One more token that ends an answer, by its text; the vocabulary must have it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
-    """What is known of the loaded model and of where it runs."""
-
-    path: Path
-    name: str
-    architecture: str
-    description: str
-    """llama.cpp's short description: architecture, size and quantisation."""
-    n_params: int
-    size_bytes: int
-    n_vocab: int
-    n_ctx_train: int
-    n_embd: int
-    n_layer: int
-    n_head: int
-    n_head_kv: int
-    n_ctx: int
-    n_batch: int
-    n_threads: int
-    n_gpu_layers: int
-    """Layers that really were put on a GPU."""
-    devices: tuple[str, ...]
-    """Devices that hold layers, as llama.cpp names them; `("CPU",)` without offload."""
-    flash_attn: str
-    type_k: str
-    type_v: str
-    bos_id: int | None
-    eos_id: int | None
-    bos_token: str
-    eos_token: str
-    eog_ids: frozenset[int]
-    """All tokens that end an answer."""
-    chat_template: str | None
-    metadata: Mapping[str, str]
-    """The file's scalar metadata, as text."""
-    load_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +298,8 @@ class Usage:
     reused: int
     """Prompt tokens that were in the cache already."""
     generated: int
+    chunks: tuple[tuple[int, int], ...] = ()
+    """How the prompt came into the cache, see `Context.chunks`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +372,35 @@ class TokensGenerated:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenPending:
+    """The generation waits before a token (see `StepControl`); where a ban or a setting changes it, another follows."""
+
+    request_id: int
+    token: GeneratedToken
+    """What would be drawn; the stages of its trace hold their candidates."""
+    banned: tuple[int, ...] = ()
+    """Tokens that were refused at this place."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokensWithdrawn:
+    """A step back: the answer has `n_tokens` tokens now, those it began with included, and this text."""
+
+    request_id: int
+    n_tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """From the token on that will be number `index` of the answer, counted from 0, other settings hold."""
+
+    request_id: int
+    index: int
+    params: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationFinished:
     """The answer is complete; nothing more comes for this request."""
 
@@ -412,6 +427,9 @@ EngineEvent = (
     | GenerationStarted
     | PrefillProgressed
     | TokensGenerated
+    | TokenPending
+    | TokensWithdrawn
+    | SettingsChanged
     | GenerationFinished
     | GenerationFailed
 )

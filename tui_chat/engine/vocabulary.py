@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tui_chat.engine.bias import first_tokens
 from tui_chat.engine.gguf import GgufHeader, validate
 from tui_chat.engine.llama import NativeModel, bind_short, lc
+from tui_chat.engine.token_forest import TokenForest
 from tui_chat.engine.types import LoadOptions
 from tui_chat.errors import DecodeError
 
@@ -35,6 +38,16 @@ class Vocabulary:
         self.eog_ids: frozenset[int] = frozenset(i for i in range(self.n_vocab) if _is_eog(handle, i))
         self._buffer = ctypes.create_string_buffer(256)
         self._pieces: dict[int, bytes] = {}
+
+    @property
+    def handle(self) -> Any:
+        """llama.cpp's handle of the tokens."""
+        return self._handle
+
+    @cached_property
+    def forest(self) -> TokenForest:
+        """Which tokens begin with which; made at the first use, some 0.5 s for 150,000 tokens."""
+        return TokenForest(self.pieces(), self.eog_ids)
 
     def _special(self, getter: Callable[[Any], int]) -> int | None:
         token = getter(self._handle)
@@ -95,6 +108,14 @@ class Vocabulary:
         # A sentence-piece vocabulary may put a space in front, so a token can exist that the tokenizer does not give.
         wanted = text.encode()
         return next((token for token in range(self.n_vocab) if self.piece(token) == wanted), None)
+
+    def resolve(self, text: str) -> tuple[int, ...]:
+        """The tokens that a text or a /pattern/ in a bias or a ban stands for; see `first_tokens`.
+
+        Raises:
+            SamplingError: There is none.
+        """
+        return first_tokens(self, text)
 
     def detokenize(self, ids: Sequence[int]) -> bytes:
         """Text for people: the pieces joined, control tokens left out."""

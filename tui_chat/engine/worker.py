@@ -36,6 +36,8 @@ from tui_chat.errors import CancelledError, EngineError, ModelMemoryError, TuiCh
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
+    from tui_chat.engine.recent import RecentLogits
+    from tui_chat.engine.stepping import StepControl
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class _Load:
 class _Generate:
     request_id: int
     build: Callable[[Engine], GenerationRequest]
+    steps: StepControl | None = None
     cancel: CancelFlag = field(default_factory=CancelFlag)
     live: LiveParams = field(default_factory=LiveParams)
 
@@ -94,17 +97,18 @@ class EngineWorker:
         """
         return self._submit(_Load(next(self._ids), path, options))
 
-    def generate(self, build: Callable[[Engine], GenerationRequest]) -> int:
+    def generate(self, build: Callable[[Engine], GenerationRequest], steps: StepControl | None = None) -> int:
         """Generate an answer.
 
         Args:
             build: Makes the request on the engine thread, where templates are rendered and text becomes tokens. What it
                 raises becomes a `GenerationFailed`.
+            steps: Waits before tokens for what a person decides.
 
         Returns:
             The request id that the events carry.
         """
-        return self._submit(_Generate(next(self._ids), build))
+        return self._submit(_Generate(next(self._ids), build, steps))
 
     def set_params(self, params: SamplingParams) -> None:
         """Use these settings from the next token on, in every answer asked for so far, under way or waiting."""
@@ -131,6 +135,12 @@ class EngineWorker:
         else:
             self._queue.put(_Run(job, future))
         return future
+
+    @property
+    def recent(self) -> RecentLogits | None:
+        """The newest distributions of the model in use, to be read from any thread; None without a model."""
+        engine = self._engine
+        return None if engine is None else engine.recent
 
     def close(self, timeout_s: float = 0.3) -> bool:
         """Stop everything, unload the model and end the thread.
@@ -229,7 +239,7 @@ class EngineWorker:
                 raise EngineError("no model is loaded: choose one with /model")
             request = command.build(self._engine)
             for event in self._engine.generate(
-                request, request_id=command.request_id, live=command.live, cancel=command.cancel
+                request, request_id=command.request_id, live=command.live, cancel=command.cancel, steps=command.steps
             ):
                 self._emit(event)
         except Exception as error:

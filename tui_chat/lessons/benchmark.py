@@ -13,10 +13,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.engine import Engine
+from tui_chat.engine.gbnf import named
 from tui_chat.engine.types import GenerationFinished, GenerationRequest, Limits, SamplingParams
 from tui_chat.errors import CancelledError
 
@@ -59,6 +61,12 @@ class Benchmark:
     memory_above_bytes: int
     """Resident memory beside the weights and the KV cache."""
     machine: dict[str, object]
+    every_sampler_tokens_per_s: float | None = None
+    """Inspected, with every sampler on and top-k off; None where it was not asked for, as the next three."""
+    every_sampler_ratio: float | None = None
+    json_grammar_tokens_per_s: float | None = None
+    """Inspected, with the default chain under a grammar of JSON documents."""
+    json_grammar_ratio: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The JSON document of `tui-chat benchmark --json`."""
@@ -69,6 +77,7 @@ def run_benchmark(
     engine: Engine,
     *,
     tokens: int = 64,
+    samplers: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
     cancel: CancelFlag | None = None,
 ) -> Benchmark:
@@ -77,6 +86,7 @@ def run_benchmark(
     Args:
         engine: Its cache is emptied.
         tokens: Decoded in each loop, over all rounds; more where that would take less than a moment.
+        samplers: Measure other chains as well: every sampler, and a grammar.
         on_progress: Told what is measured next.
         cancel: Stops between measurements with `CancelledError`.
     """
@@ -108,6 +118,11 @@ def run_benchmark(
         "inspected": lambda: _decode(engine, short, slice_tokens, inspect=True),
         "plain": lambda: _decode(engine, short, slice_tokens, inspect=False),
     }
+    if samplers:
+        for name, chain in (("every", EVERY_SAMPLER), ("json", json_chain())):
+            rates[name] = []
+            decode[name] = partial(_decode, engine, short, slice_tokens, inspect=True, params=chain)
+            decode[name]()  # what a grammar makes of the vocabulary is made once
     take(decode, _DECODE_ROUNDS, "decode")
     take(
         {"pre_floor": lambda: _prefill_floor(engine, prompt), "prefill": lambda: _prefill(engine, prompt)},
@@ -139,7 +154,33 @@ def run_benchmark(
         kv_bytes=kv,
         memory_above_bytes=rss - engine.info.size_bytes - kv,
         machine=describe_machine(engine),
+        every_sampler_tokens_per_s=median.get("every"),
+        every_sampler_ratio=_ratio(rates["every"], rates["floor"]) if samplers else None,
+        json_grammar_tokens_per_s=median.get("json"),
+        json_grammar_ratio=_ratio(rates["json"], rates["floor"]) if samplers else None,
     )
+
+
+EVERY_SAMPLER = SamplingParams(
+    top_k=0,
+    top_n_sigma=1.5,
+    typical_p=0.95,
+    xtc_probability=0.5,
+    repeat_penalty=1.1,
+    frequency_penalty=0.1,
+    presence_penalty=0.1,
+    dry_multiplier=0.8,
+    dynatemp_range=0.3,
+    logit_bias=((0, 0.5),),
+)
+"""Every sampler that can stand beside the others, and no top-k to make the rest easy."""
+
+
+def json_chain() -> SamplingParams:
+    """The default chain under a grammar of JSON documents, one behind the other without end."""
+    one = "root   ::= object | array"
+    assert one in (text := named("json"))
+    return SamplingParams(grammar=text.replace(one, "root ::= (object | array)+"))
 
 
 def resident_bytes() -> int:
@@ -205,11 +246,13 @@ def _floor(engine: Engine, prompt: tuple[int, ...], tokens: int) -> float:
     return tokens / (time.perf_counter() - start)
 
 
-def _decode(engine: Engine, prompt: tuple[int, ...], tokens: int, *, inspect: bool) -> float:
+def _decode(
+    engine: Engine, prompt: tuple[int, ...], tokens: int, *, inspect: bool, params: SamplingParams | None = None
+) -> float:
     _place(engine, prompt)
     # The first token comes from the prefill and the last is not evaluated: one more gives `tokens` evaluations.
     limits = Limits(max_tokens=tokens + 1, ignore_eos=True)
-    request = GenerationRequest(prompt_ids=prompt, params=SamplingParams(), limits=limits, inspect=inspect)
+    request = GenerationRequest(prompt_ids=prompt, params=params or SamplingParams(), limits=limits, inspect=inspect)
     for event in engine.generate(request):
         if isinstance(event, GenerationFinished):
             return event.timings.tokens_per_s

@@ -53,7 +53,8 @@ class Moment:
         Raises:
             SamplingError: Nothing is left to draw from.
         """
-        sampler = Sampler(self.params, len(self.logits), self.engine.context.n_ctx, self.ids, always)
+        n_vocab, n_ctx = len(self.logits), self.engine.context.n_ctx
+        sampler = Sampler(self.params, n_vocab, n_ctx, self.ids, always, vocab=self.engine.vocab)
         try:
             choice = sampler.choose(self.logits, len(self.ids), show=-1, prefilter=False)
         finally:

@@ -97,7 +97,7 @@ class Pipeline:
         ids = self.prompt.ids
         logits = engine.context.logits()
         self.raw = Tracer(engine.info.n_vocab, SHOWN).measure(logits)
-        sampler = Sampler(self.params, engine.info.n_vocab, engine.context.n_ctx, ids)
+        sampler = Sampler(self.params, engine.info.n_vocab, engine.context.n_ctx, ids, vocab=engine.vocab)
         try:
             self.choice = sampler.choose(logits, len(ids), show=SHOWN)
         finally:

@@ -76,7 +76,7 @@ class StoreArchive:
         self._queue: queue.SimpleQueue[_Save | _Remove | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._handed: set[str] = set()
-        self._traced: dict[str, int] = {}
+        self._traced: dict[str, list[GeneratedToken]] = {}
 
     def save(
         self, conversation: Conversation, message: Message | None = None, tokens: Sequence[GeneratedToken] = ()
@@ -93,9 +93,12 @@ class StoreArchive:
             messages += (message,)
         traces: tuple[TokenTrace, ...] = ()
         if message is not None and tokens:
-            known = self._traced.get(message.id, 0)
-            traces = tuple(token.trace for token in tokens[known:] if token.trace is not None)
-            self._traced[message.id] = len(tokens)
+            stored = self._traced.setdefault(message.id, [])
+            same = min(len(stored), len(tokens))
+            while same and stored[same - 1] is not tokens[same - 1]:  # some were withdrawn
+                same -= 1
+            traces = tuple(token.trace for token in tokens[same:] if token.trace is not None)
+            stored[same:] = tokens[same:]
         self._handed.update(item.id for item in messages)
         self._put(_Save(_head(conversation), messages, message.id if message is not None else None, traces))
 

@@ -188,20 +188,17 @@ class AppCommands:
         self._app.educational = on
 
     def scene(self) -> Scene:
+        from tui_chat.engine.bias import first_pieces
         from tui_chat.lessons.scene import Scene
 
         session = self._session
         inference = session.inference
         pieces = session.pieces
 
-        def find(text: str) -> int | None:
-            wanted = text.encode()
-            return next((token for token, piece in enumerate(pieces) if piece == wanted), None)
-
         # A demonstration draws with a seed of its own where none is fixed, the same each time.
         return Scene(
             messages=session.conversation.path,
-            params=inference.sampling_params(inference.seed or 0, find),
+            params=inference.sampling_params(inference.seed or 0, lambda text: first_pieces(pieces, text)),
             limits=inference.limits(),
             configured_template=session.settings.tokenizer.chat_template,
             enable_thinking=inference.enable_thinking,

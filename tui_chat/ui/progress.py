@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tui_chat.chat.conversation import Message
+from tui_chat.chat.trace_file import PERIODS, params_document
 from tui_chat.engine.types import (
     FinishReason,
     GeneratedToken,
@@ -13,8 +15,11 @@ from tui_chat.engine.types import (
     GenerationStarted,
     PrefillProgressed,
     SamplingParams,
+    SettingsChanged,
     Timings,
+    TokenPending,
     TokensGenerated,
+    TokensWithdrawn,
     Usage,
 )
 from tui_chat.errors import TuiChatError
@@ -25,7 +30,16 @@ if TYPE_CHECKING:
 RATE_WINDOW_S = 2.0
 """The live rate is that of about this long a time."""
 
-AnswerEvent = GenerationStarted | PrefillProgressed | TokensGenerated | GenerationFinished | GenerationFailed
+AnswerEvent = (
+    GenerationStarted
+    | PrefillProgressed
+    | TokensGenerated
+    | TokenPending
+    | TokensWithdrawn
+    | SettingsChanged
+    | GenerationFinished
+    | GenerationFailed
+)
 """What the engine reports of an answer."""
 
 
@@ -41,6 +55,12 @@ class Answer:
     """The message that was the tip before, if this is another try."""
     begun_with: str = ""
     """The text it was to begin with."""
+    ends_as: FinishReason | None = None
+    """Why it ends with what it begins with, if it is to go no further."""
+    pending: TokenPending | None = None
+    """The token it waits before, in step mode."""
+    changes: list[tuple[int, SamplingParams]] = field(default_factory=list)
+    """(first token, settings): which held from which token on."""
     params: SamplingParams | None = None
     """The settings in use, from when the engine began."""
     tokens: list[GeneratedToken] = field(default_factory=list)
@@ -82,16 +102,50 @@ class Answer:
                 self.prompt_ids = request.prompt_ids[: len(request.prompt_ids) - request.n_prefilled]
                 self.prefill = (0, len(request.prompt_ids))
                 self.params = request.params
+                self.changes = [(0, request.params)]
             case PrefillProgressed(done=done, total=total):
                 self.prefill = (done, total)
             case TokensGenerated(tokens=tokens, text=text):
+                self.pending = None
                 self.tokens.extend(tokens)
                 self.text += text
                 self._arrived(now)
+            case TokenPending():
+                self.pending = event
+            case TokensWithdrawn(n_tokens=n_tokens, text=text):
+                self.pending = None
+                del self.tokens[n_tokens:]
+                self.text = text
+            case SettingsChanged(index=index, params=params):
+                self.changes = [change for change in self.changes if change[0] < index] + [(index, params)]
             case GenerationFinished():
+                self.pending = None
                 self.usage, self.timings, self.reason = event.usage, event.timings, event.reason
+                if self.ends_as is not None and self.reason is FinishReason.LENGTH:
+                    self.reason = self.ends_as  # no limit ended it
             case GenerationFailed(error=error):
+                self.pending = None
                 self.error = error
+
+    def written_into(self, message: Message) -> Message:
+        """Gives the message of this answer as it stands now."""
+        if self.params is None:  # the engine has not begun: a fork has what it was made with
+            return replace(message, finished=not self.running, finish_reason=self.reason)
+        return replace(
+            message,
+            text=self.text,
+            ids=tuple(token.id for token in self.tokens),
+            prompt_ids=self.prompt_ids,
+            settings={
+                **message.settings,
+                PERIODS: [[first, params_document(params)] for first, params in self.changes],
+            },
+            forced=tuple(index for index, token in enumerate(self.tokens) if token.forced),
+            finished=not self.running,
+            finish_reason=self.reason,
+            usage=self.usage,
+            timings=self.timings,
+        )
 
     def _arrived(self, now: float) -> None:
         """Notes that tokens came, for the rate."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tui_chat import paths
-from tui_chat.chat.conversation import Conversation, Role
-from tui_chat.engine.types import GeneratedToken
+from tui_chat.chat.conversation import Conversation, Message, Role
+from tui_chat.engine.types import GeneratedToken, TokenTrace
 from tui_chat.errors import StorageError
 from tui_chat.ui.archive import STORE_NAME
 
@@ -47,5 +47,17 @@ def _read(path: Path) -> Resumed:
         last = conversation.last(Role.ASSISTANT)
         answers = conversation.siblings(last.id) if last is not None else ()
         traces = {message.id: store.traces(message.id) for message in answers}
-    tokens = {key: [GeneratedToken(trace.id, trace.piece, trace) for trace in found] for key, found in traces.items()}
-    return Resumed(conversation, tokens)
+    return Resumed(conversation, {key: _tokens(conversation[key], found) for key, found in traces.items()})
+
+
+def _tokens(message: Message, traces: Sequence[TokenTrace]) -> list[GeneratedToken]:
+    """The tokens of an answer; where its place is not known, only those with figures."""
+    if message.prompt_ids is None or message.ids is None:
+        return [GeneratedToken(trace.id, trace.piece, trace) for trace in traces]
+    at = {trace.position - len(message.prompt_ids): trace for trace in traces}
+    tokens: list[GeneratedToken] = []
+    for index, token in enumerate(message.ids):
+        trace = at.get(index)
+        trace = trace if trace is not None and trace.id == token else None
+        tokens.append(GeneratedToken(token, trace.piece if trace else b"", trace, index in message.forced))
+    return tokens

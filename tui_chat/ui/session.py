@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from tui_chat.chat.conversation import Conversation, Message, Role
+from tui_chat.chat.fork import Fork
 from tui_chat.config import Settings
 from tui_chat.engine.types import (
     SAMPLING_FIELDS,
@@ -25,7 +26,8 @@ from tui_chat.engine.types import (
 from tui_chat.errors import EngineError, UsageError
 from tui_chat.lessons.inspected import CHANGED
 from tui_chat.ui.current_model import CurrentModel, ModelEvent
-from tui_chat.ui.news import News
+from tui_chat.ui.forking import fork_of, spelled
+from tui_chat.ui.news import News, PiecesRead
 from tui_chat.ui.ports import Archive, Ask, BuildRequest, Downloads, Worker
 from tui_chat.ui.progress import Answer, AnswerEvent, Loading
 
@@ -34,12 +36,13 @@ if TYPE_CHECKING:
 
     from tui_chat.engine.control import CancelFlag
     from tui_chat.engine.engine import Engine
+    from tui_chat.engine.stepping import StepControl
     from tui_chat.engine.types import EngineEvent
     from tui_chat.models.resolve import ModelSpec
 
 T = TypeVar("T")
 
-LIVE_FIELDS = tuple(name for name in SAMPLING_FIELDS if name not in ("seed", "logit_bias"))
+LIVE_FIELDS = tuple(name for name in SAMPLING_FIELDS if name not in ("seed", "logit_bias", "grammar"))
 """The settings that reach an answer under way."""
 
 SAVE_INTERVAL_S = 1.0
@@ -82,6 +85,8 @@ class Session:
         self.answer: Answer | None = None
         self.prefill = ""
         """What the next answer is to begin with."""
+        self.steps: StepControl | None = None
+        """Waits before the tokens of the next answers, if there is one."""
         self.tokens_of = {key: list(tokens) for key, tokens in (tokens_of or {}).items()}
         """Tokens of the answers of this run, and of those that came with the conversation, by message."""
         self.lessons: set[CancelFlag] = set()
@@ -185,6 +190,45 @@ class Session:
         self.conversation.select(last.id, descend=False)
         return self._ask(retry_of=before.id if before is not None else None)
 
+    def fork(self, message_id: str, index: int, forced: Sequence[int] | str = (), *, goes_on: bool = True) -> Answer:
+        """Goes on from the middle of an answer, as a sibling of it; an answer under way is stopped with what it has.
+
+        Args:
+            message_id: The answer, one under way too.
+            index: How many of its tokens stay.
+            forced: What is put behind them: tokens, or text that the engine turns into tokens. Nothing draws the next
+                token anew, with the present settings.
+            goes_on: Let the model go on behind that. A forced end-of-generation token ends the answer all the same.
+
+        Raises:
+            UsageError: It is no answer, or has not that many tokens.
+            EngineError: No model is there to go on.
+        """
+        self._interrupt()
+        model = self._require_ready()
+        old = self.conversation[message_id]
+        tokens = self.tokens_of.get(message_id, ())
+        fork, ends_as = fork_of(old, tokens, model, index, forced, goes_on=goes_on)
+        before = self.conversation.tip
+        self.conversation.select(message_id, descend=False)
+        return self._ask(retry_of=before.id if before is not None else None, forking=(old, fork), ends_as=ends_as)
+
+    def respell(self, message_id: str, ids: Sequence[int], *, answer: bool = True) -> Message:
+        """Says a message of the user again with exactly these tokens, as a sibling, and asks for the answer.
+
+        Raises:
+            UsageError: It is no message of the user, or the model has no such token.
+            EngineError: No model is there to answer, or its tokens are not known yet.
+        """
+        self._interrupt()
+        text = spelled(self.conversation[message_id], ids, self._require_ready(), self.piece_of)
+        message = self.conversation.edit(message_id, text)
+        message = self.conversation.update(replace(message, ids=tuple(ids)))
+        self._save(message)
+        if answer:
+            self._ask()
+        return message
+
     def undo_answer(self) -> str | None:
         """Takes back the last answer, which came to nothing, and the message it was asked for; gives that one's text.
 
@@ -235,11 +279,7 @@ class Session:
 
     def new_conversation(self) -> None:
         """Begins an empty conversation with the same system text."""
-        answer = self.answer
-        if answer is not None and answer.running:
-            self._worker.cancel(answer.request_id)
-            answer.reason = FinishReason.CANCELLED
-            self._keep_answer()
+        self._interrupt()
         system = self.conversation.system
         self.conversation = Conversation()
         self.answer = None
@@ -278,7 +318,10 @@ class Session:
     def handle(self, event: EngineEvent | News) -> bool:
         """Takes in what another thread reports; False if it is stale and to be ignored."""
         if isinstance(event, ModelEvent):
-            return self._model.take(event)
+            taken = self._model.take(event)
+            if isinstance(event, PiecesRead) and self.model is not None and len(self.pieces) == self.model.n_vocab:
+                self._spell_tokens(self.model.name)
+            return taken
         if isinstance(event, AnswerEvent):
             return self._answer_event(event)
         return True
@@ -310,32 +353,64 @@ class Session:
 
     # Inside
 
-    def _require_ready(self) -> None:
+    def _require_ready(self) -> ModelInfo:
         if self.answering:
             raise UsageError("still answering: Esc stops it")
         if self.model is None:
             if self.loading is not None:
                 raise EngineError("the model is still on its way: send again once it is ready")
             raise EngineError("no model is loaded: choose one with /model")
+        return self.model
 
-    def _ask(self, *, retry_of: str | None = None) -> Answer:
-        messages = self.conversation.path
+    def _spell_tokens(self, model: str) -> None:
+        """Gives the stored tokens of a model their bytes, where no figures were kept that have them."""
+        for key, tokens in self.tokens_of.items():
+            if key in self.conversation and self.conversation[key].model == model:
+                for index, token in enumerate(tokens):
+                    if not token.piece and (piece := self.piece_of(token.id)):
+                        tokens[index] = replace(token, piece=piece)
+
+    def _interrupt(self) -> None:
+        """Stops an answer under way and keeps what there is of it; nothing more of it is taken in."""
+        answer = self.answer
+        if answer is not None and answer.running:
+            self._worker.cancel(answer.request_id)
+            answer.reason, answer.pending = FinishReason.CANCELLED, None
+            self._keep_answer()
+
+    def _ask(
+        self,
+        *,
+        retry_of: str | None = None,
+        forking: tuple[Message, Fork] | None = None,
+        ends_as: FinishReason | None = None,
+    ) -> Answer:
+        """Begins an answer at the tip, or beside the one it forks from."""
+        old, fork = forking or (None, None)
+        messages = self.conversation.path if old is None else self.conversation.path_to(old.parent_id)
         inference = self.inference
         seed = inference.seed if inference.seed is not None else secrets.randbits(32)
-        prefill, self.prefill = self.prefill, ""
-        settings = {**inference.model_dump(mode="json"), "seed": seed, "prefill": prefill or None}
-        message = self.conversation.begin_answer(
-            model=self.model.name if self.model else None,
-            settings={name: value for name, value in settings.items() if value is not None},
-        )
+        if inference.seed is None and old is not None and isinstance(old.settings.get("seed"), int):
+            seed = cast("int", old.settings["seed"])  # the same draws at the same places
+        prefill = ""
+        if fork is None:
+            prefill, self.prefill = self.prefill, ""
+        known = {**inference.model_dump(mode="json"), "seed": seed, "prefill": prefill or None}
+        settings = {name: value for name, value in known.items() if value is not None}
+        model = self.model.name if self.model else None
+        if old is None or fork is None:
+            message = self.conversation.begin_answer(model=model, settings=settings)
+        else:
+            message = self.conversation.fork(old.id, fork.index, model=model, settings=settings)
 
         def build(engine: Engine) -> GenerationRequest:
             # Here, because only the engine thread may ask the vocabulary which tokens the texts to ban are.
-            params = inference.sampling_params(seed, engine.vocab.find)
-            return self._build_request(engine, messages, params, inference, prefill)
+            params = inference.sampling_params(seed, engine.vocab.resolve)
+            request = self._build_request(engine, messages, params, inference, prefill)
+            return request if fork is None else fork.splice(request, engine.vocab, engine.info.n_ctx)
 
-        request_id = self._worker.generate(build)
-        self.answer = Answer(request_id, message.id, seed, self._clock(), retry_of, prefill)
+        request_id = self._worker.generate(build, self.steps)
+        self.answer = Answer(request_id, message.id, seed, self._clock(), retry_of, prefill, ends_as)
         self.tokens_of[message.id] = self.answer.tokens
         self._save(message)
         return self.answer
@@ -364,17 +439,7 @@ class Session:
         answer = self.answer
         if answer is None or answer.message_id not in self.conversation:
             return
-        message = self.conversation.update(
-            replace(
-                self.conversation[answer.message_id],
-                text=answer.text,
-                ids=tuple(token.id for token in answer.tokens),
-                finished=not answer.running,
-                finish_reason=answer.reason,
-                usage=answer.usage,
-                timings=answer.timings,
-            )
-        )
+        message = self.conversation.update(answer.written_into(self.conversation[answer.message_id]))
         self._save(message)
 
     def _save(self, message: Message) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tui_chat.engine.gguf.checks import check_model, split_paths
+from tui_chat.engine.gguf.fingerprint import fingerprint
 from tui_chat.engine.gguf.header import GgufArray, GgufHeader, GgufValue, TensorInfo
 from tui_chat.engine.gguf.reader import read_header, read_strings
 
@@ -18,6 +19,7 @@ __all__ = [
     "GgufHeader",
     "GgufValue",
     "TensorInfo",
+    "fingerprint",
     "read_header",
     "read_strings",
     "split_paths",

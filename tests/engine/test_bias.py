@@ -1,0 +1,60 @@
+"""What a text, a pattern or an id in a bias or a ban stands for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tui_chat.engine.bias import first_pieces, first_tokens, resolve_biases
+from tui_chat.engine.engine import Engine
+from tui_chat.errors import SamplingError
+
+
+def test_a_phrase_is_met_at_its_beginning_with_and_without_a_space(pocket: Engine) -> None:
+    vocab = pocket.vocab
+    for text in ("the", " the", "the token"):
+        pieces = {vocab.piece(token) for token in first_tokens(vocab, text)}
+        assert b" the" in pieces and len(pieces) == 2 and all(b"the".startswith(piece.strip()) for piece in pieces)
+
+
+def test_a_control_token_is_itself(pocket: Engine) -> None:
+    assert first_tokens(pocket.vocab, "<|im_end|>") == (pocket.vocab.find("<|im_end|>"),)
+
+
+def test_a_pattern_meets_every_token_it_is_found_in(pocket: Engine) -> None:
+    found = first_tokens(pocket.vocab, "/^ ?tok/")
+    assert pocket.vocab.find(" token") in found
+    assert all(pocket.vocab.piece(token).lstrip().startswith(b"tok") for token in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("\U00013000", "is no token of this model"),
+        ("/zzzzqq/", "found in no token"),
+        ("/(a/", "does not hold, column 1"),
+    ],
+)
+def test_what_meets_nothing_is_an_error(pocket: Engine, text: str, says: str) -> None:
+    with pytest.raises(SamplingError, match=says):
+        first_tokens(pocket.vocab, text)
+
+
+def test_what_was_found_is_shown(pocket: Engine) -> None:
+    found = resolve_biases([(5, 1.5)], ["/^ ?[a-z]$/"], pocket.vocab.resolve)
+    assert found[0].words(pocket.vocab).startswith("5 adds +1.5 to 5 ")
+    assert found[1].bias == -math.inf and "bans" in found[1].words(pocket.vocab)
+    assert found[1].words(pocket.vocab).endswith(f"and {len(found[1].ids) - 12} more")
+
+
+def test_who_has_only_the_bytes_finds_the_longest_beginning(pocket: Engine) -> None:
+    assert first_pieces(pocket.vocab.pieces(), "the") == first_tokens(pocket.vocab, "the")
+    with pytest.raises(SamplingError, match="no token"):
+        first_pieces([b"a"], "xyz")
+
+
+def test_without_a_model_only_ids_can_be_named() -> None:
+    assert resolve_biases([(5, 1.0)], [7], None)[1].ids == (7,)
+    with pytest.raises(SamplingError, match="without a model 'x'"):
+        resolve_biases([], ["x"], None)

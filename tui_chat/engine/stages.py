@@ -1,0 +1,214 @@
+"""How each stage of the chain is made from the settings: llama.cpp's own samplers, and what stands in for some of them.
+
+llama.cpp leaves tokens that a ban, top-n-σ or a temperature of 0 removed in the array, with a logit of -inf, where
+later stages stumble over them: typical reckons with NaN, and mirostat 1 too. Here what is removed is gone. One later
+stage counts what is gone, dynamic temperature: `Chained.ghosts` is how many there would be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tui_chat.engine.feedback import Feedback, make_feedback
+from tui_chat.engine.samplers import CandidateArray, NativeSampler
+from tui_chat.engine.selection import falling
+from tui_chat.engine.types import TRUNCATING, SamplingParams
+from tui_chat.errors import SamplingError
+
+ELEMENTWISE = frozenset({"logit_bias", "grammar", "penalties", "dry", "temperature"})
+"""Stages that treat each token by itself, so that a truncation behind them may be anticipated."""
+
+REMEMBERING = frozenset({"penalties", "dry"})
+"""Stages that look at the last tokens."""
+
+LEAVES_INFINITE = frozenset({"logit_bias", "grammar", "top_n_sigma", "temperature"})
+"""Stages that remove by setting a logit to -inf."""
+
+_ENDS_GHOSTS = frozenset({"typical", "top_p", "min_p", "mirostat"})
+"""Stages that take what has no probability out of llama.cpp's array."""
+
+
+@dataclass(slots=True)
+class Chained:
+    """The candidates on their way through the chain."""
+
+    candidates: CandidateArray
+    ghosts: int = 0
+    """Removed tokens that llama.cpp's array would still hold."""
+    bound: float | None = None
+    """For the first truncation, where better knowledge than the array's was used: the lowest logit it keeps."""
+    log_total: float | None = None
+    """Log of the sum of exp(logit) over all candidates at the first truncation, where the array holds but the best."""
+
+    def drop_infinite(self) -> None:
+        """Take out what has a logit of -inf."""
+        self.ghosts += self.candidates.drop_infinite()
+
+    def passed(self, name: str, params: SamplingParams) -> None:
+        """Count the ghosts behind a stage."""
+        if name in _ENDS_GHOSTS:
+            self.ghosts = 0
+        elif name == "top_k":
+            self.ghosts = max(0, min(self.ghosts, params.top_k - len(self.candidates)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage that does something."""
+
+    name: str
+    native: NativeSampler | None = None
+    own: Callable[[Chained], str] | None = None
+    """Changes the candidates; gives what to note of it."""
+    feedback: Feedback | None = None
+
+    def accept(self, token: int) -> None:
+        """Take a token into its memory, where it has one."""
+        if self.native is not None and self.name in REMEMBERING:
+            self.native.accept(token)
+        elif self.feedback is not None:
+            self.feedback.accept(token)
+
+
+def penalty_window(last_n: int, n_ctx: int) -> int:
+    """llama.cpp takes -1 for none; here it means the whole context. No window is longer: it would hold memory."""
+    return n_ctx if last_n < 0 else min(last_n, n_ctx)
+
+
+def make_stages(params: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: Any) -> list[Stage]:
+    """The stages of `params.order` that do something.
+
+    Args:
+        params: The settings.
+        n_vocab: Size of the vocabulary.
+        n_ctx: What "the whole context" means to penalties.
+        vocabulary: llama.cpp's handle of the tokens, or None.
+
+    Raises:
+        SamplingError: A setting needs a vocabulary and there is none.
+    """
+    found = []
+    for name in params.order:
+        if params.mirostat and name in TRUNCATING:
+            continue
+        if name == "grammar":
+            if params.grammar:
+                found.append(Stage(name))
+        elif name == "top_n_sigma":
+            if params.top_n_sigma > 0:
+                found.append(Stage(name, own=_top_n_sigma(params.top_n_sigma)))
+        elif name == "temperature" and params.dynatemp_range > 0:
+            found.append(Stage(name, own=_dynamic_temperature(params)))
+        elif name in ("mirostat", "adaptive_p"):
+            if (feedback := make_feedback(params, name, n_vocab)) is not None:
+                found.append(Stage(name, feedback=feedback))
+        elif (native := _make_native(name, params, n_vocab, n_ctx, vocabulary)) is not None:
+            found.append(Stage(name, native=native))
+    return found
+
+
+def _make_native(name: str, p: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: Any) -> NativeSampler | None:
+    """llama.cpp's sampler for a stage; None where its settings make it do nothing."""
+    match name:
+        case "logit_bias" if p.logit_bias:
+            # One entry a token: of two, the native sampler sees only the first once the array is not in id order.
+            bias: dict[int, float] = {}
+            for token, value in p.logit_bias:
+                bias[token] = bias.get(token, 0.0) + value
+            return NativeSampler.logit_bias(n_vocab, list(bias.items()))
+        case "penalties":
+            window = penalty_window(p.repeat_last_n, n_ctx)
+            if window == 0 or (p.repeat_penalty == 1 and p.frequency_penalty == 0 and p.presence_penalty == 0):
+                return None
+            return NativeSampler.penalties(n_vocab, window, p.repeat_penalty, p.frequency_penalty, p.presence_penalty)
+        case "dry":
+            window = penalty_window(p.dry_penalty_last_n, n_ctx)
+            if window == 0 or p.dry_multiplier == 0 or p.dry_base < 1:
+                return None
+            if p.dry_sequence_breakers and vocabulary is None:
+                raise SamplingError("without a model there are no texts: leave dry_sequence_breakers empty")
+            return NativeSampler.dry(
+                p.dry_multiplier, p.dry_base, p.dry_allowed_length, window, p.dry_sequence_breakers, vocabulary
+            )
+        case "top_k" if p.top_k > 0:
+            return NativeSampler.top_k(p.top_k)
+        case "typical" if p.typical_p < 1:
+            return NativeSampler.typical(p.typical_p)
+        case "top_p" if p.top_p < 1:
+            return NativeSampler.top_p(p.top_p)
+        case "min_p" if p.min_p > 0:
+            return NativeSampler.min_p(p.min_p)
+        case "xtc" if p.xtc_probability > 0 and p.xtc_threshold <= 0.5:
+            return NativeSampler.xtc(p.xtc_threshold)
+        case "temperature" if p.temperature != 1:
+            return NativeSampler.temperature(p.temperature)
+    return None
+
+
+def _top_n_sigma(n: float) -> Callable[[Chained], str]:
+    """`llama_sampler_top_n_sigma_apply`: keeps logits of at least max - n σ, σ over the candidates.
+
+    llama.cpp adds in float32, which at 151,936 logits moves σ in the fifth digit; this is float64.
+    """
+
+    def cut(chained: Chained) -> str:
+        view = chained.candidates.view()
+        bound = chained.bound
+        if bound is None:
+            exact = view["logit"].astype(np.float64)
+            bound = float(exact.max() - n * exact.std()) if len(exact) > 1 else -math.inf
+        view["logit"][view["logit"] < bound] = -np.inf
+        return ""
+
+    return cut
+
+
+def own_top_p(p: float) -> Callable[[Chained], str]:
+    """`llama_sampler_top_p_apply` for a chain that it begins: the smallest set of the best whose sum reaches p.
+
+    llama.cpp adds in float32; this is float64, and can be told the sum over candidates that are not in the array.
+    """
+
+    def cut(chained: Chained) -> str:
+        view = chained.candidates.view()
+        ids, logits = falling(view["id"], view["logit"])
+        exact = logits.astype(np.float64)
+        if (log_total := chained.log_total) is None:
+            log_total = exact[0] + math.log(np.exp(exact - exact[0]).sum())
+        exact -= log_total
+        reached = int(np.searchsorted(np.cumsum(np.exp(exact)), p)) + 1
+        chained.candidates.fill(ids[:reached], logits[:reached])
+        return ""
+
+    return cut
+
+
+def _dynamic_temperature(p: SamplingParams) -> Callable[[Chained], str]:
+    """`llama_sampler_temp_ext_apply`: the temperature follows the entropy, as a share of the largest possible."""
+    low, high = max(0.0, p.temperature - p.dynatemp_range), p.temperature + p.dynatemp_range
+
+    def cut(chained: Chained) -> str:
+        view = chained.candidates.view()
+        n = len(view) + chained.ghosts
+        if n <= 1:
+            return ""
+        exact = view["logit"].astype(np.float64)
+        exact -= exact.max()
+        e = np.exp(exact)
+        total = e.sum()
+        entropy = max(0.0, math.log(total) - float(e @ exact) / total)
+        temperature = low + (high - low) * (entropy / math.log(n)) ** p.dynatemp_exponent
+        if temperature <= 0:
+            ids, logits = falling(view["id"], view["logit"])
+            chained.ghosts += len(ids) - 1
+            chained.candidates.fill(ids[:1], logits[:1])
+        else:
+            view["logit"] /= np.float32(temperature)
+        return f"temperature {temperature:.3f}"
+
+    return cut

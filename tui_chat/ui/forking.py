@@ -1,0 +1,68 @@
+"""What a person asks for when going on from the middle of a message, checked before the engine hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tui_chat.chat.conversation import Message, Role
+from tui_chat.chat.fork import Fork, text_of
+from tui_chat.engine.types import FinishReason, GeneratedToken, ModelInfo
+from tui_chat.errors import EngineError, UsageError
+
+
+def fork_of(
+    message: Message,
+    tokens: Sequence[GeneratedToken],
+    model: ModelInfo,
+    index: int,
+    forced: Sequence[int] | str,
+    *,
+    goes_on: bool,
+) -> tuple[Fork, FinishReason | None]:
+    """The fork, and why the answer ends with what it begins with, if it goes no further.
+
+    Args:
+        message: The answer to go on from.
+        tokens: Its tokens with their figures, as far as they were kept.
+        model: The model that is to go on.
+        index: How many of the tokens stay.
+        forced: What is put behind them.
+        goes_on: Let the model go on behind that.
+
+    Raises:
+        UsageError: It is no answer, or has not that many tokens.
+    """
+    if message.role is not Role.ASSISTANT or message.ids is None or not 0 <= index <= len(message.ids):
+        raise UsageError("only an answer can be gone on from, at one of its tokens")
+    put = forced if isinstance(forced, str) else tuple(forced)
+    ends_as = None if goes_on else FinishReason.CANCELLED
+    if not isinstance(put, str) and put and put[-1] in model.eog_ids:
+        put, ends_as = put[:-1], FinishReason.EOS
+    fork = Fork(
+        ids=message.ids,
+        index=index,
+        text=message.text,
+        known=tuple(tokens),
+        forced_before=message.forced,
+        forced=put,
+        goes_on=ends_as is None,
+        prompt_ids=message.prompt_ids if message.model == model.name else None,
+    )
+    return fork, ends_as
+
+
+def spelled(message: Message, ids: Sequence[int], model: ModelInfo, piece_of: Callable[[int], bytes | None]) -> str:
+    """The text of a user's message that has these tokens.
+
+    Raises:
+        UsageError: It is no message of the user, or the model has no such token.
+        EngineError: The texts of the tokens are not known yet.
+    """
+    if message.role is not Role.USER:
+        raise UsageError("only a message of yours can be said again")
+    if any(not 0 <= token < model.n_vocab for token in ids):
+        raise UsageError(f"the model has no such token: its vocabulary ends at {model.n_vocab - 1}")
+    pieces = [piece for token in ids if (piece := piece_of(token)) is not None]
+    if len(pieces) != len(ids):
+        raise EngineError("the tokens of the model are still being read: try again in a moment")
+    return text_of(pieces)
