@@ -176,7 +176,8 @@ def expected(
     llama.cpp adds thousands of numbers in float32. A token that stands within that error of a limit may fall to either
     side of it, which no other arithmetic can follow.
     """
-    for candidate in (params, *_nudged(params, 3e-4 if len(logits) > 10_000 else 3e-5)):
+    errors = [3e-5] if len(logits) <= 4096 else [n * 2e-5 for n in range(1, 13)]
+    for candidate in (params, *(nudged for error in errors for nudged in _nudged(params, error))):
         chain = NativeChain(candidate, len(logits), history, vocab, answer)
         found = probabilities(chain.apply(logits))
         if chain.beyond_float32:

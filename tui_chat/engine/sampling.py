@@ -24,7 +24,7 @@ from tui_chat.engine.grammar import Grammar, Verdict
 from tui_chat.engine.samplers import CandidateArray
 from tui_chat.engine.selection import Selection, falling, select
 from tui_chat.engine.shortcut import Shortcut
-from tui_chat.engine.stages import REMEMBERING, Stage, make_stages, own_top_p
+from tui_chat.engine.stages import FLOAT32_HOLDS, REMEMBERING, Stage, make_stages, own_top_p
 from tui_chat.engine.stages import penalty_window as penalty_window
 from tui_chat.engine.types import Candidate, SamplingParams, StageTrace
 from tui_chat.engine.vocabulary import Vocabulary
@@ -92,7 +92,8 @@ class Sampler:
         self._history = list(history)
         stages = make_stages(params, n_vocab, n_ctx, vocab.handle if vocab else None)
         self._shortcut = Shortcut(params, stages, self._moved)
-        if (cut := self._shortcut.cut) is not None and cut.name == "top_p":
+        if (cut := self._shortcut.cut) is not None and cut.name == "top_p" and n_vocab > FLOAT32_HOLDS:
+            cut.close()
             stages[self._shortcut.n_before] = Stage("top_p", own=own_top_p(params.top_p))
         self._stages = stages
         self._before = stages[: self._shortcut.n_before]
@@ -114,8 +115,7 @@ class Sampler:
     def close(self) -> None:
         """Free the native samplers."""
         for stage in self._stages:
-            if stage.native is not None:
-                stage.native.close()
+            stage.close()
         if self._grammar is not None:
             self._grammar.close()
 

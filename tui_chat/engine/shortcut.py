@@ -20,7 +20,7 @@ from tui_chat.engine.expsums import ExpSums
 from tui_chat.engine.feedback import Mirostat
 from tui_chat.engine.grammar import Grammar, Verdict
 from tui_chat.engine.selection import Selection, select
-from tui_chat.engine.stages import ELEMENTWISE, Stage
+from tui_chat.engine.stages import ELEMENTWISE, FLOAT32_HOLDS, Stage
 from tui_chat.engine.types import SamplingParams
 
 Logits = NDArray[np.float32]
@@ -85,6 +85,8 @@ class Shortcut:
             grammar: If one stands before the first truncation.
         """
         if self._find is None or len(best.ids) * 2 >= len(logits):
+            return None
+        if self.cut is not None and self.cut.name in ("top_n_sigma", "top_p") and len(logits) <= FLOAT32_HOLDS:
             return None
         return self._find(logits, best, touched, grammar)
 

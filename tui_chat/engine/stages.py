@@ -23,6 +23,10 @@ from tui_chat.errors import SamplingError
 ELEMENTWISE = frozenset({"logit_bias", "grammar", "penalties", "dry", "temperature"})
 """Stages that treat each token by itself, so that a truncation behind them may be anticipated."""
 
+FLOAT32_HOLDS = 4096
+"""Up to so many tokens llama.cpp's own top-p and top-n-σ serve at the head of a chain. Of 151,936 numbers its sums in
+float32 are off in the fifth digit, and a pool of the best could not follow them: there the same is done in float64."""
+
 REMEMBERING = frozenset({"penalties", "dry"})
 """Stages that look at the last tokens."""
 
@@ -67,6 +71,11 @@ class Stage:
     """Changes the candidates; gives what to note of it."""
     feedback: Feedback | None = None
 
+    def close(self) -> None:
+        """Free what is llama.cpp's."""
+        if self.native is not None:
+            self.native.close()
+
     def accept(self, token: int) -> None:
         """Take a token into its memory, where it has one."""
         if self.native is not None and self.name in REMEMBERING:
@@ -100,8 +109,10 @@ def make_stages(params: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: An
             if params.grammar:
                 found.append(Stage(name))
         elif name == "top_n_sigma":
-            if params.top_n_sigma > 0:
+            if params.top_n_sigma > 0 and n_vocab > FLOAT32_HOLDS:
                 found.append(Stage(name, own=_top_n_sigma(params.top_n_sigma)))
+            elif params.top_n_sigma > 0:
+                found.append(Stage(name, native=NativeSampler.top_n_sigma(params.top_n_sigma)))
         elif name == "temperature" and params.dynatemp_range > 0:
             found.append(Stage(name, own=_dynamic_temperature(params)))
         elif name in ("mirostat", "adaptive_p"):

@@ -179,7 +179,8 @@ EVERY_SAMPLER = SamplingParams(
 def json_chain() -> SamplingParams:
     """The default chain under a grammar of JSON documents, one behind the other without end."""
     one = "root   ::= object | array"
-    assert one in (text := named("json"))
+    text = named("json")
+    assert one in text
     return SamplingParams(grammar=text.replace(one, "root ::= (object | array)+"))
 
 
