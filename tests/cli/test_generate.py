@@ -116,7 +116,7 @@ def test_stop_strings_end_the_text_before_them(cli: Cli) -> None:
     [
         (("",), 2, "the prompt is empty"),
         (("x", "--temperature", "-1"), 2, "temperature"),
-        (("x", "--ban", "no such token"), 2, "no such token"),
+        (("x", "--ban", "\U00013000"), 2, "is no token of this model"),
         (("x", "--logit-bias", "600+1"), 2, "token 600"),
         (("x", "--flash-attn", "maybe"), 2, "maybe"),
         (("y" * 6000, "--n-ctx", "256"), 1, "the context holds 256"),

@@ -76,14 +76,19 @@ def test_a_settings_file_can_be_named_before_the_command(tmp_path: Path, capsys:
 @pytest.mark.parametrize("text", ["5", "5*2", "+5", "5+inf", "5+", "5+1e3", "/a/"])
 def test_a_bias_that_does_not_parse(text: str) -> None:
     option = next(option for option in setting_options() if option.name == "logit_bias")
-    with pytest.raises(click.BadParameter, match="must be a token .* and a signed bias"):
+    with pytest.raises(click.BadParameter, match="must be a token"):
         option.type.convert(text, option, None)
 
 
 @pytest.mark.parametrize(
     ("text", "meant"),
-    [("42+1.5", (42, 1.5)), ("a+1", ("a", 1.0)), (" how-ever-.5", (" how-ever", -0.5)), ("/^x+/-inf", ("/^x+/", -math.inf))],
-)  # fmt: skip
+    [
+        ("42+1.5", (42, 1.5)),
+        ("a+1", ("a", 1.0)),
+        (" how-ever-.5", (" how-ever", -0.5)),
+        ("/^x+/-inf", ("/^x+/", -math.inf)),
+    ],
+)
 def test_a_bias_is_for_an_id_a_text_or_a_pattern(text: str, meant: tuple[int | str, float]) -> None:
     option = next(option for option in setting_options() if option.name == "logit_bias")
     assert option.type.convert(text, option, None) == meant

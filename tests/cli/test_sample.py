@@ -57,6 +57,29 @@ def test_without_settings_nothing_is_cut(cli: Run) -> None:
     assert [c["p"] for c in got["start"]] == pytest.approx([0.5, 0.25, 0.25], abs=1e-6)  # type: ignore[attr-defined]
 
 
+def test_mirostat_takes_the_place_of_truncation(cli: Run) -> None:
+    got = document(cli, "--probs", "0.5,0.3,0.1,0.1", "--mirostat", "2", "--mirostat-tau", "1", "--top-k", "1")
+    stage = got["stages"][0]  # type: ignore[index]
+    assert (stage["name"], stage["survivors"], stage["note"]) == ("mirostat", 2, "mu 2.00 bits")
+    assert [c["p"] for c in stage["candidates"]] == pytest.approx([0.625, 0.375], abs=1e-6)
+
+
+def test_the_temperature_follows_the_entropy(cli: Run) -> None:
+    got = document(cli, "--probs", "0.25,0.25,0.25,0.25", "--temperature", "1", "--dynatemp-range", "0.5")
+    assert got["stages"][0]["note"] == "temperature 1.500"  # type: ignore[index]
+
+
+def test_adaptive_p_prefers_what_is_near_its_target(cli: Run) -> None:
+    got = document(cli, "--probs", "0.7,0.2,0.1", "--adaptive-target", "0.2")
+    assert [c["id"] for c in got["stages"][0]["candidates"]] == [1, 2, 0]  # type: ignore[index]
+
+
+def test_biases_and_bans_go_by_id(cli: Run) -> None:
+    got = document(cli, "--probs", "0.5,0.3,0.2", "--logit-bias", "2+3", "--ban", "0", "--order", "logit-bias")
+    stage = got["stages"][0]  # type: ignore[index]
+    assert [c["id"] for c in stage["candidates"]] == [2, 1]
+
+
 def test_greedy_has_no_draw(cli: Run) -> None:
     got = document(cli, "--probs", "0.2,0.8", "--temperature", "0")
     assert (got["u"], got["picked"]) == (None, 1)
@@ -111,6 +134,11 @@ def test_people_get_bars_and_the_pick(cli: Run) -> None:
         (("--probs", "1,1", "--last-tokens", "5"), "token 5"),
         (("--probs", "1,1", "--last-tokens", "a"), "token ids"),
         (("--probs", "1,1", "--ban", "word"), "name it by id"),
+        (("--probs", "1,1", "--grammar", "json"), "--grammar is about texts"),
+        (("--probs", "1,1", "--json-schema", "{}"), "--json-schema is about texts"),
+        (("--probs", "1,1", "--mirostat", "3"), "mirostat must be from 0 to 2"),
+        (("--probs", "1,1", "--ban", "0", "--logit-bias", "0+1"), "banned by 0 and biased by 0"),
+        (("--probs", "1,1", "--mirostat", "1", "--order", "top-k"), "mirostat is set, but the order"),
         (("--probs", "1,1", "--ban", "0", "--ban", "1"), "banned"),
         (("--probs", "1,1", "--ban", "7"), "token 7"),
     ],

@@ -170,6 +170,11 @@ def _request_builder(
             ids = _chat_ids(engine, text, settings, system, notes)
         limits = replace(settings.inference.limits(), ignore_eos=ignore_eos)
         params = settings.inference.sampling_params(seed, engine.vocab.resolve)
+        notes.extend(
+            one.words(engine.vocab)
+            for one in settings.inference.resolved_biases(engine.vocab.resolve)
+            if isinstance(one.spec, str)
+        )
         return GenerationRequest(prompt_ids=ids, params=params, limits=limits, inspect=trace)
 
     return _RequestBuilder(make)

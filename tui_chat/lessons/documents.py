@@ -53,7 +53,7 @@ def trace_document(trace: TokenTrace, piece: Callable[[int], bytes]) -> dict[str
             {"id": token, "text": token_text(piece(token)), "logit": logit, "p": math.exp(logit - trace.logsumexp)}
             for token, logit in trace.top
         ],
-        "stages": [{"name": stage.name, "survivors": stage.survivors} for stage in trace.stages],
+        "stages": [{"name": stage.name, "survivors": stage.survivors, **_besides(stage)} for stage in trace.stages],
         "candidates": [{"id": token, "text": token_text(piece(token)), "p": p} for token, p in trace.final],
         "u": trace.u,
         "seconds": trace.seconds,
@@ -65,8 +65,15 @@ def stage_document(stage: StageTrace) -> dict[str, object]:
     return {
         "name": stage.name,
         "survivors": stage.survivors,
+        **_besides(stage),
         "candidates": [candidate_document(candidate) for candidate in stage.candidates],
     }
+
+
+def _besides(stage: StageTrace) -> dict[str, object]:
+    """What only some stages have to say."""
+    said = {"at_least": stage.at_least, "lost": stage.lost, "note": stage.note}
+    return {key: value for key, value in said.items() if value}
 
 
 def candidate_document(candidate: Candidate) -> dict[str, object]:
