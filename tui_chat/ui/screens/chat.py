@@ -40,16 +40,13 @@ from tui_chat.ui.widgets.composer import Composer, MessageInput
 from tui_chat.ui.widgets.inspector import Inspector
 from tui_chat.ui.widgets.pane_tabs import PaneTabs
 from tui_chat.ui.widgets.report_card import ReportCard
-from tui_chat.ui.widgets.sampling_panel import SamplingPanel
+from tui_chat.ui.widgets.sampling_panel import SETTING_NAMES, SamplingPanel
 from tui_chat.ui.widgets.status_bar import StatusBar
 from tui_chat.ui.widgets.transcript import Transcript
 from tui_chat.ui.widgets.turns import AnswerTurn, NoticeKind
 
 STATUS_INTERVAL_S = 0.5
 """Time between two updates of the status line."""
-
-SETTING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens")
-"""The settings that the sampling panel shows."""
 
 
 class ChatScreen(PanedScreen):

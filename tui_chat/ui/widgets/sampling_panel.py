@@ -19,6 +19,9 @@ from tui_chat.errors import SamplingError
 from tui_chat.ui.widgets.slider import Slider
 from tui_chat.ui.widgets.value_row import ValueRow, ValueSpec
 
+SETTING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens")
+"""The settings that the panel shows, in its order."""
+
 
 def value_specs(defaults: Mapping[str, float | None]) -> tuple[ValueSpec, ...]:
     """Gives the rows of the panel with these defaults (by name: the five sliders, `seed`, `max_tokens`)."""
