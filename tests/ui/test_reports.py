@@ -239,3 +239,29 @@ async def test_a_command_with_quotes_an_unknown_one_and_the_menu() -> None:
         assert "default" in shown(app)
         await pilot.press(*"7", "enter")
         await settle(pilot, lambda: app.session.inference.top_k == 7, "the value")
+
+
+async def test_cards_stay_where_they_came_when_the_conversation_is_shown_anew() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "one")
+        worker.answer("first answer")
+        await settle(pilot, lambda: "ended by" in shown(app))
+        await put(pilot, "between")
+        await type_in(pilot, "two")
+        worker.answer("second answer")
+        await settle(pilot, lambda: "second answer" in shown(app) and not app.session.answering)
+        await put(pilot, "behind")
+        await type_in(pilot, "/system Be brief.")
+        await settle(pilot, lambda: app.session.conversation.system == "Be brief.")
+        await pilot.pause()
+
+        def kinds() -> list[bool]:
+            return [isinstance(child, ReportCard) for child in app.chat.query_one(Transcript).children]
+
+        expected = [False, False, True, False, False, True]
+        await settle(pilot, lambda: kinds() == expected, "the conversation, anew")
+        await type_in(pilot, "/new")
+        await settle(pilot, lambda: not cards(app), "the empty transcript")

@@ -87,16 +87,21 @@ def width() -> int:
 
 def painted(line: Line) -> str:
     """A line with its tones where standard output shows them, and as it is elsewhere."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or _is_dumb():
         return "".join(span.text for span in line).rstrip()
     return "".join(click.style(span.text, **_STYLES.get(span.tone, {})) for span in line)  # type: ignore[arg-type]
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal says that it knows no control sequences."""
+    return os.environ.get("TERM") == "dumb"
 
 
 class ProgressLine:
     """One line on stderr that is written over; nothing where stderr is no terminal."""
 
     def __init__(self) -> None:
-        self._active = sys.stderr is not None and sys.stderr.isatty()
+        self._active = sys.stderr is not None and sys.stderr.isatty() and not _is_dumb()
 
     def update(self, text: str) -> None:
         """Show another text."""

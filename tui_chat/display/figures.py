@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tui_chat.engine.types import FinishReason, ModelInfo
 from tui_chat.language import N_
 
@@ -98,6 +100,14 @@ def devices(info: ModelInfo) -> str:
     if not names:
         return f"CPU ×{info.n_threads}"
     return f"{' + '.join(names)} {info.n_gpu_layers}/{info.n_layer + 1} layers"
+
+
+def perplexity(nats: float) -> float:
+    """e to a mean surprisal; infinite where a float cannot hold it."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 def perplexity_text(perplexity: float) -> str:

@@ -42,6 +42,14 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "⏎").replace("\t", "⇥")
 
 
+def piece_text(piece: bytes) -> str:
+    """Gives a token's bytes as they stand in a text; as a label where they are no whole characters."""
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return piece_label(piece)
+
+
 def piece_label(piece: bytes) -> str:
     """Gives a token's bytes as one readable line.
 

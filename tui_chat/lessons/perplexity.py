@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from tui_chat.display.cells import fit
 from tui_chat.display.figures import devices, percent, perplexity_text, rate, span
-from tui_chat.display.text import one_line, piece_label
+from tui_chat.display.text import one_line, piece_label, piece_text
 from tui_chat.engine.engine import Engine
 from tui_chat.errors import UsageError
 from tui_chat.language import _, n_
@@ -267,18 +267,11 @@ def _flow(engine: Engine, reading: Reading, start: int, stop: int) -> Flow:
     levels = np.searchsorted(_LEVELS, reading.surprisal[start:stop])
     spans = []
     for at, level in enumerate(levels.tolist(), start):
-        text = _readable(engine.vocab.piece(reading.ids[at]))
+        text = piece_text(engine.vocab.piece(reading.ids[at]))
         core = text.rstrip("\n")  # the mark stays in the line that the token ends
         mark, tone = (_MARKS[level], HEAT[level]) if reading.rank[at] else (_UNSCORED, Tone.DIM)
         spans.append(Span(f"{core}{mark}{text[len(core) :]}", tone))
     return Flow(tuple(spans))
-
-
-def _readable(piece: bytes) -> str:
-    try:
-        return piece.decode("utf-8")
-    except UnicodeDecodeError:
-        return piece_label(piece)
 
 
 def _table(engine: Engine, reading: Reading, places: Sequence[int], *, instead: bool) -> Table:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from tui_chat.chat.prompt import Prompt
 from tui_chat.chat.template import TemplateOrigin
+from tui_chat.display import figures
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.sampling import Choice, Sampler
@@ -60,7 +61,7 @@ class Pipeline:
     def perplexity(self) -> float | None:
         """e to the mean surprisal of the answer's tokens before the chain; None where there is none."""
         surprisals = [token.trace.surprisal for token in self.tokens if token.trace]
-        return math.exp(sum(surprisals) / len(surprisals)) if surprisals else None
+        return figures.perplexity(sum(surprisals) / len(surprisals)) if surprisals else None
 
     def run(self, engine: Engine, cancel: CancelFlag) -> Generator[None, None, None]:
         """Answer, in a cache that is empty at first, and pause wherever there is something new.

@@ -124,7 +124,7 @@ def _surprisal_words(answer: AnswerFigures) -> str:
     peak = max(answer.traces, key=lambda trace: trace.surprisal)
     mean = fmean(answer.surprisals)
     text = _("{mean:.2f} nats on average, a perplexity of {perplexity}; least expected was `{token}`, with {most:.2f}")
-    perplexity = figures.perplexity_text(math.exp(mean))
+    perplexity = figures.perplexity_text(figures.perplexity(mean))
     return text.format(mean=mean, perplexity=perplexity, most=peak.surprisal, token=piece_label(peak.piece))
 
 
@@ -250,7 +250,7 @@ def _document(turn: int, answer: AnswerFigures) -> dict[str, object]:
         **usage_document(answer),
         "entropy": _summary(answer.entropies),
         "surprisal": _summary(surprisals),
-        "perplexity": math.exp(fmean(surprisals)) if surprisals else None,
+        "perplexity": figures.perplexity(fmean(surprisals)) if surprisals else None,
         "tokens": [
             {
                 "position": trace.position,

@@ -161,7 +161,7 @@ def perplexity(seen: Inspected) -> Working:
                 left_out,
             ).format(n=f"{left_out:,}")
         )
-    value = math.exp(total / n)
+    value = figures.perplexity(total / n)
     return Working(
         value,
         figures.perplexity_text(value),

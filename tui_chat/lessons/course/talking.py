@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from tui_chat.display.figures import percent, perplexity_text
-from tui_chat.display.text import piece_label
+from tui_chat.display.text import piece_label, piece_text
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import GenerationRequest, Limits, SamplingParams, TokensGenerated, TokenTrace
 from tui_chat.language import _, n_
@@ -197,7 +197,7 @@ def about_confidence(engine: Engine, watch: Watch, scene: Scene) -> Explained:
 def _marked(trace: TokenTrace) -> Span:
     """A token with the mark and the tone of its surprisal."""
     level = sum(trace.p < least for least in _LEVELS)
-    text = trace.piece.decode("utf-8", "replace")
+    text = piece_text(trace.piece)
     core = text.rstrip("\n")  # the mark stays in the line that the token ends
     return Span(f"{core}{_MARKS[level]}{text[len(core) :]}", HEAT[level])
 

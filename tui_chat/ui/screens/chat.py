@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual import events, on
@@ -86,6 +87,7 @@ class ChatScreen(PanedScreen):
         self._execute = execute
         self._take_report = take_report
         self._turn: AnswerTurn | None = None
+        self._shown = session.conversation.id
         self._n_inspected = 0
         self._pacer = FramePacer()
         self._answer_next = False
@@ -171,18 +173,13 @@ class ChatScreen(PanedScreen):
         self._show_status()
 
     async def rebuild(self) -> None:
-        """Shows the conversation anew, from its first message."""
-        transcript = self.query_one(Transcript)
-        self._turn = None
-        await transcript.clear()
+        """Shows the conversation anew, from its first message; the cards of another one go."""
+        transcript, conversation = self.query_one(Transcript), self._session.conversation
+        if conversation.id != self._shown:
+            self._shown = conversation.id
+            await transcript.clear()
         transcript.show_welcome(welcome(self._session))
-        last: AnswerTurn | None = None
-        for message in self._session.conversation.path:
-            if message.role is Role.USER:
-                await transcript.add_user(message.text)
-            elif message.role is Role.ASSISTANT:
-                last = await transcript.add_answer(message.text, footer=answer_footer(self._session, message))
-        self._turn = last
+        self._turn = await transcript.show_messages(conversation.path, partial(answer_footer, self._session))
         self._inspect_last()
         self._show_status()
 
@@ -315,7 +312,7 @@ class ChatScreen(PanedScreen):
         answer = self._session.answer
         self._turn = None
         self._inspect(())
-        turn = await self.query_one(Transcript).add_answer(streaming=True)
+        turn = await self.query_one(Transcript).add_answer()
         turn.show_status("reading the prompt …")
         self._turn = turn
         if answer is not None:
