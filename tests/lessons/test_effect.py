@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -142,6 +143,12 @@ def test_penalties_are_written_out(pocket: Engine) -> None:
     count = prompt.count(token)
     assert f"{logits[token]:.3f} {sign} 1.3 − {count} × 0.5 − 0.25 = {after[token]:.3f}" in text
     assert f"came {count} time" in text
+
+
+def test_a_penalty_below_zero_stands_in_brackets(pocket: Engine) -> None:
+    params = replace(NEUTRAL, frequency_penalty=-0.3, presence_penalty=-0.5)
+    text = shown(effect(pocket, Watch(), scene(params), "presence_penalty", -0.5), 200)
+    assert re.search(r"− \d+ × \(−0\.3\) − \(−0\.5\) = ", text)
 
 
 def test_a_model_without_an_end_token(pocket: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ from tui_chat.engine.types import (
     TokenTrace,
 )
 from tui_chat.errors import CancelledError, EngineError, UsageError
+from tui_chat.language import _
 from tui_chat.lessons.documents import dump, trace_document
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def command(
     """
     text = _standard_input() if prompt == "-" else prompt
     if not text:
-        raise UsageError("the prompt is empty: give some text to continue")
+        raise UsageError(_("the prompt is empty: give some text to continue"))
     loaded = current_settings()
     seed = _seed(loaded.settings)
     traced = trace or show_tokens or as_json
@@ -170,7 +171,7 @@ def _chat_ids(engine: Engine, text: str, settings: Settings, system: str | None,
     conversation.append(Role.USER, text)
     template = choose_template(settings.tokenizer.chat_template, engine.info.chat_template, engine.info.name)
     prompt = build_prompt(conversation.path, engine.vocab, template, enable_thinking=settings.inference.enable_thinking)
-    notes.extend(prompt.notes)
+    notes.extend(map(_, prompt.notes))
     return prompt.ids
 
 

@@ -24,6 +24,7 @@ from tui_chat.engine.types import (
     SamplingParams,
     TokensGenerated,
 )
+from tui_chat.lessons.allocation import read_log
 from tui_chat.lessons.documents import stage_document, token_text, trace_document
 
 SHOWN = 20
@@ -153,6 +154,7 @@ def pipeline_document(engine: Engine, origin: TemplateOrigin, pipeline: Pipeline
             "text": prompt.text,
             "notes": list(prompt.notes),
         },
+        "dropped": prompt.dropped,
         "ids": list(prompt.ids),
         "tokens": [
             {"id": token, "text": text(token), "special": engine.vocab.is_special(token)} for token in prompt.ids
@@ -165,7 +167,7 @@ def pipeline_document(engine: Engine, origin: TemplateOrigin, pipeline: Pipeline
             "embedding": [len(prompt.ids), info.n_embd],
             "layers": info.n_layer,
             "logits": [info.n_vocab],
-            "kv_bytes": len(prompt.ids) * engine.kv_bytes / engine.context.n_ctx,
+            "kv_bytes": read_log(engine.load_log).cache_bytes(len(prompt.ids), info.n_ctx),
         },
         "sampling": {
             "entropy": raw.entropy,

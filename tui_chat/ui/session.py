@@ -23,6 +23,7 @@ from tui_chat.engine.types import (
     SamplingParams,
 )
 from tui_chat.errors import EngineError, UsageError
+from tui_chat.language import _
 from tui_chat.lessons.inspected import CHANGED
 from tui_chat.ui.current_model import CurrentModel, ModelEvent
 from tui_chat.ui.news import News
@@ -58,6 +59,7 @@ class Session:
         report: Brings news from any thread back to `handle`.
         conversation: One to go on with.
         tokens_of: The tokens of its answers, as far as they are known.
+        left_out: How many messages of a conversation the last request left out; for the engine thread.
         check_tokenizer: Told of every model that was loaded, with a way to ask the engine.
         clock: Seconds that only grow.
     """
@@ -73,6 +75,7 @@ class Session:
         report: Callable[[News], None],
         conversation: Conversation | None = None,
         tokens_of: Mapping[str, Sequence[GeneratedToken]] | None = None,
+        left_out: Callable[[Sequence[Message]], int] = lambda _messages: 0,
         check_tokenizer: Callable[[Ask], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,6 +89,7 @@ class Session:
         """Tokens of the answers of this run, and of those that came with the conversation, by message."""
         self.lessons: set[CancelFlag] = set()
         """What stops the demonstrations under way."""
+        self.left_out = left_out
         self._worker = worker
         self._model = CurrentModel(settings, worker, downloads, report, check_tokenizer)
         self._build_request = build_request
@@ -180,7 +184,7 @@ class Session:
         self._require_ready()
         last = self.conversation.last(Role.USER)
         if last is None:
-            raise UsageError("nothing to answer again yet: send a message first")
+            raise UsageError(_("nothing to answer again yet: send a message first"))
         before = self.conversation.tip
         self.conversation.select(last.id, descend=False)
         return self._ask(retry_of=before.id if before is not None else None)
@@ -217,8 +221,7 @@ class Session:
         """Stops the answer, load, download or demonstrations under way; False if there is nothing to stop."""
         busy = self.answering or self.loading is not None or bool(self.lessons)
         if busy:
-            for flag in self.lessons:
-                flag.set()
+            self._stop_lessons()
             self._downloads.cancel()
             self._worker.cancel()
         return busy
@@ -234,7 +237,8 @@ class Session:
         return True
 
     def new_conversation(self) -> None:
-        """Begins an empty conversation with the same system text."""
+        """Begins an empty conversation with the same system text; demonstrations end with the old one."""
+        self._stop_lessons()
         answer = self.answer
         if answer is not None and answer.running:
             self._worker.cancel(answer.request_id)
@@ -257,12 +261,15 @@ class Session:
         """Changes a setting of `inference` (`max_tokens` for `max_length`), for an answer under way too.
 
         Raises:
-            UsageError: The value does not hold.
+            UsageError: The value does not hold. Whether texts to ban are tokens is known once all of `pieces` are.
         """
         if name in SAMPLING_FIELDS and value is not None:
             SamplingParams(**{name: value})  # type: ignore[arg-type]
         key = "max_length" if name == "max_tokens" else name
-        self.inference = self.inference.model_copy(update={key: value})
+        inference = self.inference.model_copy(update={key: value})
+        if name == "ban" and self.model is not None and len(self.pieces) == self.model.n_vocab:
+            inference.sampling_params(0, self._find)
+        self.inference = inference
         self._set_live()
 
     def value(self, name: str) -> object:
@@ -290,6 +297,7 @@ class Session:
 
     def close(self, timeout_s: float = 0.3) -> bool:
         """Ends everything; False if the engine thread did not end in time."""
+        self._stop_lessons()
         self._downloads.cancel()
         if self.answering:
             self._keep_answer()
@@ -310,13 +318,22 @@ class Session:
 
     # Inside
 
+    def _stop_lessons(self) -> None:
+        for flag in self.lessons:
+            flag.set()
+
+    def _find(self, text: str) -> int | None:
+        """As `Vocabulary.find`."""
+        piece = text.encode()
+        return self.pieces.index(piece) if piece in self.pieces else None
+
     def _require_ready(self) -> None:
         if self.answering:
-            raise UsageError("still answering: Esc stops it")
+            raise UsageError(_("still answering: Esc stops it"))
         if self.model is None:
             if self.loading is not None:
-                raise EngineError("the model is still on its way: send again once it is ready")
-            raise EngineError("no model is loaded: choose one with /model")
+                raise EngineError(_("the model is still on its way: send again once it is ready"))
+            raise EngineError(_("no model is loaded: choose one with /model"))
 
     def _ask(self, *, retry_of: str | None = None) -> Answer:
         messages = self.conversation.path

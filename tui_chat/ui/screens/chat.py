@@ -27,6 +27,7 @@ from tui_chat.engine.types import (
     TokensGenerated,
 )
 from tui_chat.errors import CancelledError, TuiChatError
+from tui_chat.language import _, n_, said
 from tui_chat.ui.bridge import EngineReported
 from tui_chat.ui.history import InputHistory
 from tui_chat.ui.news import DownloadEnded, DownloadFailed, PiecesRead, PromptNoted, StoringFailed, TokenizerNoted
@@ -210,7 +211,8 @@ class ChatScreen(PanedScreen):
                 composer.accepted(event.text)
                 return
         except TuiChatError as error:
-            composer.put_back(event.text)
+            # Not put back, where the next line would be glued to it: it is the newest of the history.
+            composer.accepted(event.text)
             await self.show_notice(str(error), NoticeKind.PROBLEM)
             return
         text = unescape(event.text)
@@ -295,7 +297,7 @@ class ChatScreen(PanedScreen):
         if model is not None:
             self.query_one(Inspector).n_vocab = model.n_vocab
             if self._turn is not None:
-                self.say(f"{model_line(model)} is ready")
+                self.say(_("{model} is ready").format(model=model_line(model)))
         self.query_one(Transcript).show_welcome(welcome(self._session))
         self.post_message(self.ModelReady())
 
@@ -303,7 +305,7 @@ class ChatScreen(PanedScreen):
         self.query_one(Transcript).show_welcome(welcome(self._session))
         kept = self._session.model
         if isinstance(error, CancelledError):
-            self.say("loading stopped")
+            self.say(_("loading stopped"))
             return
         goes_on = f"\nThe model {kept.name} stays in use." if kept is not None else ""
         await self.show_notice(f"{error}{goes_on}", NoticeKind.PROBLEM, title="! model")
@@ -335,13 +337,14 @@ class ChatScreen(PanedScreen):
         if answer is not None and answer.tokens:
             if self._turn is not None:
                 self._turn.grow(answer.text)
-                await self._turn.finish(f"broke off after {len(answer.tokens)} tokens")
+                n = len(answer.tokens)
+                await self._turn.finish(n_("broke off after {n} token", "broke off after {n} tokens", n).format(n=n))
         else:
             text = self._session.undo_answer()
             await self.rebuild()
             if text is not None:
                 self.query_one(Composer).put_back(text)
-        await self.show_notice(str(error), NoticeKind.PROBLEM)
+        await self.show_notice(said(error), NoticeKind.PROBLEM)
 
     # Keys
 
@@ -352,13 +355,13 @@ class ChatScreen(PanedScreen):
 
     def action_stop(self) -> None:
         if self.stop():
-            self._say("stopping …")
+            self._say(_("stopping …"))
         elif isinstance(self.focused, ReportCard):
             self.query_one(Composer).focus_input()
 
     async def action_interrupt(self) -> None:
         if self.stop():
-            self._say("stopping …")
+            self._say(_("stopping …"))
             return
         focused = self.focused
         if isinstance(focused, MessageInput) and focused.selected_text:
@@ -366,7 +369,7 @@ class ChatScreen(PanedScreen):
         elif self.get_selected_text():
             self.action_copy_text()
         else:
-            self.say("nothing to stop: Ctrl+Q quits")
+            self.say(_("nothing to stop: Ctrl+Q quits"))
 
     def action_retry(self) -> None:
         # In the screen's own turn: actions run beside the events of the engine.
@@ -438,7 +441,7 @@ class ChatScreen(PanedScreen):
     def _say(self, text: str = "") -> None:
         line = self.query_one("#chat-line", Static)
         line.set_class(bool(text), "-message")
-        line.set_class(text.startswith("stopping"), "-stopping")
+        line.set_class(text == _("stopping …"), "-stopping")
         line.update(Content(one_line(text) if text else sampling_line(self._session)))
 
 
