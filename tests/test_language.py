@@ -22,7 +22,7 @@ import tui_chat
 from tui_chat import language
 from tui_chat.cli.program import run
 from tui_chat.commands.chatting import default_registry
-from tui_chat.errors import UsageError
+from tui_chat.errors import PromptTooLongError, UsageError
 from tui_chat.language import LANGUAGES, N_, _, n_
 
 PACKAGE = Path(tui_chat.__file__).parent
@@ -379,6 +379,17 @@ def test_a_language_is_spoken_from_then_on() -> None:
         ("entropia", "{n} camada", "{n} camadas"),
     ]
     assert N_("entropy") == "entropy"
+
+
+def test_what_a_lesson_runs_into_is_told_in_the_language() -> None:
+    error = PromptTooLongError(500, 64)
+    told = []
+    for code in LANGUAGES:
+        language.use(code)
+        told.append(language.said(error))
+    assert told[0] == str(error) and len(set(told)) == len(LANGUAGES)
+    assert all("500" in text and "64" in text and "n_ctx" in text for text in told)
+    assert language.said(UsageError("as it is")) == "as it is"
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

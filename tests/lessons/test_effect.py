@@ -55,6 +55,12 @@ def shown(report: Report, width: int = 100) -> str:
     return " ".join("\n".join(text_of(line) for line in draw(report.blocks, width)).split())
 
 
+def test_the_card_says_which_token_is_meant(pocket: Engine) -> None:
+    words = "the first token of an answer to "
+    assert words + "your last message, after" in shown(effect(pocket, Watch(), scene(), "top_k", 40))
+    assert words + "What is a token?, after" in shown(effect(pocket, Watch(), Scene(), "top_k", 40))
+
+
 def test_exact_cases() -> None:
     assert entropy(np.array([1.0, 0.0])) == 0
     assert entropy(np.full(8, 1 / 8)) == pytest.approx(math.log(8))

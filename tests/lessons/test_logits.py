@@ -93,11 +93,16 @@ def test_piped_in(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
             assert document["prompt"] == prompt
 
 
-def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["logits", "What is", "-n", "3", "--json"]) == 0
     assert len(check("logits", capsys.readouterr().out)["top"]) == 3
     assert run(["logits", "What is"]) == 0
     assert "softmax" in capsys.readouterr().out
+    for columns, widest in (("40", 40), ("400", 100), ("x", 100)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert run(["logits", "What is"]) == 0
+        longest = max(map(len, capsys.readouterr().out.splitlines()))
+        assert widest - 15 < longest <= widest, columns
     assert run(["logits", ""]) == 2
     assert "the prompt is empty" in capsys.readouterr().err
     assert run(["logits", "a", "-n", "0"]) == 2

@@ -134,6 +134,11 @@ HALVES = [math.log(8 * p) for p in (0.5, 0.25, 0.125, 0.125)]
 PLAIN = SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0)
 
 
+def test_the_same_number_looks_the_same() -> None:
+    found = working("entropy", seen_after([0.0] * 2000, PLAIN, []))
+    assert "= 2,000.0" in found.lines[2] and "between 2,000.0 equally likely" in found.notes[0]
+
+
 def test_small_cases() -> None:
     seen = seen_after(HALVES, replace(PLAIN, logit_bias=((0, -math.inf), (2, -math.inf), (3, -math.inf))), [])
     assert seen.trace.id == 1

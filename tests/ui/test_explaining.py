@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ui.scripted import INFO, ScriptedWorker, make_app, ready, settle, type_in
+from tests.ui.scripted import INFO, ScriptedWorker, make_app, make_token, ready, settle, type_in
 from tests.ui.test_chat_screen import NARROW, WIDE, shown
 from tests.ui.test_with_engine import real_app
 from tui_chat.config import InferenceSettings
@@ -89,7 +89,8 @@ async def test_while_an_answer_streams_figures_are_explained_at_once() -> None:
         await type_in(pilot, "/why top-k")
         await settle(pilot, lambda: "/why top-k" in shown(app), "the card")
         assert "min(40, 64) = 40" in card_text(app)
-        worker.say(" a small piece")
+        later = [make_token(3 + at, piece, 0.02) for at, piece in enumerate((b" a", b" small", b" piece"))]
+        worker.say(" a small piece", later)
         await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) == 6, "more tokens")
         await type_in(pilot, "/why top-k")
         await settle(pilot, lambda: len(app.chat.query(ReportCard)) == 2, "another card")

@@ -80,10 +80,10 @@ def command(
     What the model thinks before its answer is in the JSON only. The seed is there too, so that any answer can be had
     again.
     """
+    loaded = current_settings()
     text = _standard_input() if prompt == "-" else prompt
     if not text:
         raise UsageError(_("the prompt is empty: give some text to continue"))
-    loaded = current_settings()
     seed = _seed(loaded.settings)
     traced = trace or show_tokens or as_json
     build = _request_builder(text, loaded.settings, seed, raw=raw, system=system, ignore_eos=ignore_eos, trace=traced)

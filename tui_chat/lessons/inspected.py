@@ -83,15 +83,16 @@ class Inspected:
         Args:
             message: The answer.
             tokens: Its tokens.
-            index: Which of them; None takes the most surprising one.
+            index: Which of them; None takes the most surprising one, or the newest where no figures were kept.
             prompt_ids: What stood before it, where that was kept.
             model: The one that is loaded.
             piece_of: Gives a token's bytes.
         """
         newest, note = len(tokens) - 1, ""
         if index is None and newest >= 0:
-            index = max(range(len(tokens)), key=lambda place: _surprisal(tokens[place]))
-            note = _("None is selected: this is the most surprising one.")
+            index = max(range(len(tokens)), key=lambda place: (_surprisal(tokens[place]), place))
+            if tokens[index].trace is not None:
+                note = _("No token is selected: this is the most surprising one.")
         return cls(
             tokens=tuple(tokens),
             index=None if index is None or newest < 0 else min(index, newest),
