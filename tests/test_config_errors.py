@@ -40,6 +40,7 @@ CASES = {
     "inference:\n  top-k: 1": "2: inference.top-k is not a setting: did you mean inference.top_k?",
     "llm:\n  temperature: 1": "2: llm.temperature is not a setting: did you mean inference.temperature?",
     "ui:\n  zzz: 1": "2: ui.zzz is not a setting: the section ui has theme, educational, language and keys",
+    "ui:\n  language: de": "2: ui.language: there is no language 'de': choose from en (English), es (español), pt (",
     "llm:\n  flash_attn: maybe": "2: llm.flash_attn must be auto, on or off, not the text 'maybe'",
     "llm:\n  use_mmap: yes": "2: llm.use_mmap must be true or false, not the text 'yes'",
     "llm:\n  n_ctx: -1": "2: llm.n_ctx must be at least 0, not -1",

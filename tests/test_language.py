@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
@@ -20,7 +21,8 @@ from babel.messages.pofile import read_po
 import tui_chat
 from tui_chat import language
 from tui_chat.cli.program import run
-from tui_chat.errors import UsageError
+from tui_chat.commands.chatting import default_registry
+from tui_chat.errors import PromptTooLongError, UsageError
 from tui_chat.language import LANGUAGES, N_, _, n_
 
 PACKAGE = Path(tui_chat.__file__).parent
@@ -102,9 +104,21 @@ def _values(module: str, name: str, *fields: str) -> Callable[[], Iterable[str]]
     return texts
 
 
+def _key_texts() -> Iterator[str]:
+    for _group, bound in _from("ui.keys", "GROUPS"):
+        yield from (binding.description for binding in bound if binding.id)
+
+
+def _prompt_notes() -> Iterator[str]:
+    for node in ast.walk(_tree(PACKAGE / "chat" / "prompt.py")):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "notes.append":
+            (text,) = node.args
+            yield (_literal(text.args[0]) if _is_marking(text) else None) or ast.unparse(text)
+
+
 LATER: Mapping[str, Callable[[], Iterable[str]]] = {
-    "DEFAULT_QUESTION": _values("cli.scenes", "DEFAULT_QUESTION"),
-    "EXAMPLE": lambda: (_from("cli.tokens", "EXAMPLE"), _from("lessons.effect", "EXAMPLE")),
+    "EXAMPLE_QUESTION": _values("lessons.scene", "EXAMPLE_QUESTION"),
+    "EXAMPLE": lambda: (_from("cli.tokens", "EXAMPLE"),),
     "_ENDS[reason]": _values("lessons.answers", "_ENDS"),
     "FINISH_WORDS[done.reason]": _values("display.figures", "FINISH_WORDS"),
     "FINISH_WORDS[run.finished.reason]": _values("display.figures", "FINISH_WORDS"),
@@ -121,7 +135,11 @@ LATER: Mapping[str, Callable[[], Iterable[str]]] = {
     ),
     "figure.label": _values("lessons.stats", "_FIGURES", "label"),
     "kind": _values("lessons.tokens", "_NO_MERGES"),
-    "group": lambda: tuple(_from("lessons.formulas", "FIGURES")),
+    "group": lambda: (
+        *_from("lessons.formulas", "FIGURES"),
+        *(command.group for command in default_registry()),
+        *(group for group, _bound in _from("ui.keys", "GROUPS")),
+    ),
     "figure.title": _values("lessons.formulas", "all_figures", "title"),
     "figure.formula": _values("lessons.formulas", "all_figures", "formula"),
     "figure.words": _values("lessons.formulas", "all_figures", "words"),
@@ -130,6 +148,18 @@ LATER: Mapping[str, Callable[[], Iterable[str]]] = {
     "lesson.aim": _values("lessons.course.lessons", "LESSONS", "aim"),
     "lesson.task": _values("lessons.course.lessons", "LESSONS", "task"),
     "lesson.after": _values("lessons.course.lessons", "LESSONS", "after"),
+    "command.summary": _values("commands.chatting", "default_registry", "summary"),
+    "command.details": _values("commands.chatting", "default_registry", "details"),
+    "argument.hint": lambda: (argument.hint for command in default_registry() for argument in command.arguments),
+    "text": lambda: (text for command in default_registry() for _line, text in command.examples),
+    "knob.range": _values("commands.settings", "KNOBS", "range"),
+    "knob.details": _values("commands.settings", "KNOBS", "details"),
+    "ABOUT[name]": _values("commands.every_setting", "ABOUT"),
+    "row.description": _key_texts,
+    "PLACEHOLDER": _values("ui.widgets.composer", "PLACEHOLDER"),
+    "note": _prompt_notes,
+    "info.flash_attn": lambda: ("on", "off"),
+    "figures.FINISH_WORDS[FinishReason(message.finish_reason)]": _values("display.figures", "FINISH_WORDS"),
     "LESSONS[next_ - 1].title": _values("lessons.course.lessons", "LESSONS", "title"),
     "LESSONS[open_ - 1].task": _values("lessons.course.lessons", "LESSONS", "task"),
 }
@@ -351,6 +381,23 @@ def test_a_language_is_spoken_from_then_on() -> None:
     assert N_("entropy") == "entropy"
 
 
+def test_what_a_lesson_runs_into_is_told_in_the_language() -> None:
+    error = PromptTooLongError(500, 64)
+    told = []
+    for code in LANGUAGES:
+        language.use(code)
+        told.append(language.said(error))
+    assert told[0] == str(error) and len(set(told)) == len(LANGUAGES)
+    assert all("500" in text and "64" in text and "n_ctx" in text for text in told)
+    assert language.said(UsageError("as it is")) == "as it is"
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_the_table_of_keys_has_room_for_what_a_key_does(code: str) -> None:
+    language.use(code)
+    assert [said for text in _key_texts() if len(said := _(text)) > 17] == []
+
+
 def test_a_text_that_also_has_a_plural_is_translated_alone() -> None:
     plural = {message.id[0] for message in _messages(_catalogue("pt")) if isinstance(message.id, tuple)}
     alone = {_literal(call.args[0]) for _where, call in _calls() if _name(call) == "_"}
@@ -444,6 +491,20 @@ def test_an_unknown_language_is_wrong_use(capsys: pytest.CaptureFixture[str]) ->
     error = capsys.readouterr().err
     assert "'de'" in error
     assert "es (español)" in error
+
+
+def test_a_language_there_is_not_is_a_setting_that_does_not_hold(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("ui:\n  educational: true\n  language: de\n")
+    assert run(["config", "--check", str(file), "--json"]) == 2
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert (problem["key"], problem["line"]) == ("ui.language", 3)
+    assert run(["tokens", "token", "--config", str(file)]) == 2
+    assert f"{file}:3: ui.language: there is no language 'de'" in capsys.readouterr().err
+    assert run(["doctor", "--config", str(file), "--json"]) == 1
+    assert f"{file}:3: ui.language" in json.loads(capsys.readouterr().out)["problems"][-1]
 
 
 def test_the_document_has_the_same_keys_and_figures_in_every_language(capsys: pytest.CaptureFixture[str]) -> None:

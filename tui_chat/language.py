@@ -10,7 +10,7 @@ import gettext
 import os
 from pathlib import Path
 
-from tui_chat.errors import UsageError
+from tui_chat.errors import PromptTooLongError, UsageError
 
 LOCALE_DIR = Path(__file__).parent / "locale"
 DOMAIN = "tui_chat"
@@ -33,14 +33,21 @@ def use(code: str | None) -> None:
         UsageError: No such language; names those there are.
     """
     global _catalogue, _code
-    short = _of_environment() if code is None else _short(code)
+    _code = _of_environment() if code is None else known(code)
+    _catalogue = gettext.translation(DOMAIN, LOCALE_DIR, [_code], fallback=True)
+
+
+def known(code: str) -> str:
+    """The code in `LANGUAGES` of a language that may be named with a country.
+
+    Raises:
+        UsageError: No such language; names those there are.
+    """
+    short = _short(code)
     if short not in LANGUAGES:
-        if code is not None:
-            known = ", ".join(f"{name} ({own})" for name, own in LANGUAGES.items())
-            raise UsageError(f"there is no language {code!r}: choose from {known}")
-        short = "en"
-    _code = short
-    _catalogue = gettext.translation(DOMAIN, LOCALE_DIR, [short], fallback=True)
+        names = ", ".join(f"{name} ({own})" for name, own in LANGUAGES.items())
+        raise UsageError(f"there is no language {code!r}: choose from {names}")
+    return short
 
 
 def present() -> str:
@@ -63,10 +70,20 @@ def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it
     return text
 
 
+def said(error: Exception) -> str:
+    """What an error says. Those of the rooms below speak English; the one that lessons run into is translated here."""
+    if not isinstance(error, PromptTooLongError):
+        return str(error)
+    return _(
+        "the prompt has {n} tokens but the context holds {most}, one of them for the answer: shorten the prompt or "
+        "raise n_ctx"
+    ).format(n=error.n_prompt, most=error.n_ctx)
+
+
 def _of_environment() -> str:
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if value := os.environ.get(name):
-            return _short(value)
+            return short if (short := _short(value)) in LANGUAGES else "en"
     return "en"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.lessons.contracts import check
 from tui_chat.cli.generate import _Answer
 from tui_chat.cli.program import run
 from tui_chat.display.figures import percent
@@ -43,7 +43,7 @@ def cli(capsys: pytest.CaptureFixture[str], noise_path: Path) -> Cli:
 def document(cli: Cli, *arguments: str) -> dict[str, Any]:
     status, out, err = cli(*arguments, "--json")
     assert (status, err) == (0, "")
-    return json.loads(out)  # type: ignore[no-any-return]
+    return check("generate", out)
 
 
 def test_json_holds_what_the_contract_names(cli: Cli) -> None:

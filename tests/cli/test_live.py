@@ -74,3 +74,13 @@ def test_nothing_is_drawn_for_json_or_where_there_is_no_terminal(terminal: Termi
         with redirect_stdout(stream), LiveReport(active=active) as shown:
             shown.show(report("one"))
         assert stream.getvalue() == ""
+
+
+def test_a_terminal_without_control_sequences_is_left_alone(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with redirect_stdout(terminal), LiveReport() as shown:
+        shown.show(report("one"))
+        shown.show(report("two"))
+    assert terminal.getvalue() == ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import click
 import pytest
 
-from tui_chat.cli.group import root
+from tui_chat.cli.group import COMMANDS, root
 from tui_chat.cli.options import SettingOption
 from tui_chat.cli.program import run
 from tui_chat.config import setting_keys
@@ -33,6 +34,15 @@ def test_every_sampling_setting_has_a_flag() -> None:
     flagged = {setting for option in setting_options() for setting in option.settings}
     assert {f"inference.{name}" for name in SAMPLING_FIELDS} | {"inference.ban"} <= flagged
     assert flagged <= set(setting_keys())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_two_options_of_a_command_share_a_name(name: str) -> None:
+    """Click would call both with the value of one of them."""
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    counted = Counter(param.name for param in command.params)
+    assert [param for param, n in counted.items() if n > 1] == []
 
 
 def test_the_origin_of_a_flag_is_the_flag() -> None:

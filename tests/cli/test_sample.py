@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.lessons.contracts import check
 from tui_chat.cli.program import run
 
 Run = Callable[..., tuple[int, str, str]]
@@ -27,7 +27,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Run:
 def document(cli: Run, *arguments: str) -> dict[str, object]:
     status, out, err = cli(*arguments, "--json")
     assert (status, err) == (0, "")
-    return json.loads(out)  # type: ignore[no-any-return]
+    return check("sample", out)
 
 
 def test_each_stage_lists_its_survivors_best_first(cli: Run) -> None:

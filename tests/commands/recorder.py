@@ -137,7 +137,8 @@ class Recorder:
         inference = InferenceSettings().model_copy(update=values)
         return Scene(
             messages=self.conversation.path,
-            params=inference.sampling_params(inference.seed or 0, self.engine.vocab.resolve if self.engine else None),
+            params=inference.model_copy(update={"ban": (), "logit_bias": ()}).sampling_params(inference.seed or 0),
+            biased=inference,
             limits=inference.limits(),
             enable_thinking=inference.enable_thinking,
             prefill=self.begins_with,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.help import TWINS
 from tui_chat.commands.parsing import parse_command, unescape
 from tui_chat.commands.registry import Command, Registry
-from tui_chat.commands.settings import KNOBS
+from tui_chat.commands.settings import KNOBS, MAX_TOKENS
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import SamplingParams
 from tui_chat.errors import SamplingError, TuiChatError, UsageError
@@ -50,6 +52,9 @@ def test_parsing() -> None:
     assert (invocation.name, invocation.rest) == ("system", 'it\'s "fine"')
     assert invocation.text() == 'it\'s "fine"'
     for rest, text in (('"a b"', "a b"), ("'it'", "it"), ("'it's'", "'it's'"), ('"', '"'), ("a 'b'", "a 'b'")):
+        parsed = parse_command(f"/x {rest}")
+        assert parsed is not None and parsed.text() == text
+    for rest, text in (('"a \\"b\\" c"', 'a "b" c'), ("''", ""), ('"a" "b"', '"a" "b"'), ("'a' b", "'a' b")):
         parsed = parse_command(f"/x {rest}")
         assert parsed is not None and parsed.text() == text
     quoted = parse_command("/x one \"two three\" four\\ five ''")
@@ -97,10 +102,12 @@ def test_the_shown_range_is_the_true_one(knob: object) -> None:
 
     assert isinstance(knob, Knob)
     step = 1 if knob.whole else 1e-6
-    for value in (knob.low, knob.high, knob.off, float(knob.example)):
+    low, *high = map(float, re.findall(r"[\d.]+", knob.range.partition(",")[0]))
+    for value in (low, *high, knob.off, float(knob.example)):
         if value is not None:
             SamplingParams(**{knob.field: value})  # type: ignore[arg-type]
-    for value in (knob.low - step, knob.high * (1 + 1e-6) + step):
+    assert knob.range.partition(", ")[2] == ("" if knob.off is None else f"{knob.off:g} is off")
+    for value in (low - step, *(top * (1 + 1e-6) + step for top in high)):
         with pytest.raises(SamplingError):
             SamplingParams(**{knob.field: value})  # type: ignore[arg-type]
 
@@ -147,6 +154,7 @@ def test_seed() -> None:
 def test_tokens() -> None:
     assert run("/tokens 77").limits["max_tokens"] == 77
     assert "512" in run("/tokens", Unloaded()).shown[0]
+    assert REGISTRY.find("tokens").arguments[0].hint == f"1 to {MAX_TOKENS}"
 
 
 def test_system_takes_the_line_as_it_is() -> None:
@@ -229,7 +237,7 @@ def test_help_of_a_setting_says_all_there_is_to_it() -> None:
     text = drawn(report)
     assert "Watch the bars" in text
     assert "**" not in text
-    assert "/temp 0.7  sets it to 0.7" in text
+    assert "/temp 0.7  sets it" in text
 
 
 def test_a_twin_belongs_to_a_command_there_is() -> None:

@@ -105,6 +105,15 @@ def test_arguments() -> None:
     assert offered("/system be brief").hint.startswith("text: ")
 
 
+def test_the_hint_of_a_setting_shows_the_value_it_has() -> None:
+    assert offered("/set ").hint == "name: a setting"
+    assert offered("/set typical_p ").hint.endswith(" · now 1")
+    assert offered("/set typ 0.").hint.endswith(" · now 1")
+    assert offered("/set max_tokens 9").hint.endswith(" · now 512")
+    for line in ("/set nothing ", "/set xtc ", "/set system "):
+        assert "now" not in offered(line).hint
+
+
 def test_nothing_is_offered_elsewhere() -> None:
     context = Recorder()
     for line in ("", "hello", "hello /te", "/usr/bin", "/new ", "/nothing x", "/temp 1 2", "/te\nmore"):
@@ -119,7 +128,7 @@ def test_only_what_is_before_the_cursor_counts() -> None:
 
 @given(st.text(max_size=20))
 def test_completion_never_fails(line: str) -> None:
-    for text in (line, "/" + line, "/model " + line, "/theme " + line):
+    for text in (line, "/" + line, "/model " + line, "/theme " + line, f"/set {line} "):
         found = complete(text, REGISTRY, Recorder())
         if found is not None:
             assert 0 <= found.start <= len(text)

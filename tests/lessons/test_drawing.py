@@ -22,6 +22,7 @@ from tui_chat.lessons.report import (
     Spark,
     Table,
     Tone,
+    Trend,
     Verbatim,
     Words,
 )
@@ -40,13 +41,21 @@ CELLS = st.one_of(
 def tables(draw_from: st.DrawFn) -> Table:
     n = draw_from(st.integers(1, 5))
     columns = draw_from(
-        st.lists(st.builds(Column, TEXT, st.sampled_from(("left", "right")), st.booleans()), min_size=n, max_size=n)
+        st.lists(
+            st.builds(Column, TEXT, st.sampled_from(("left", "right")), st.booleans(), st.booleans()),
+            min_size=n,
+            max_size=n,
+        )
     )
     rows = draw_from(st.lists(st.lists(CELLS, min_size=n, max_size=n).map(tuple), max_size=4))
     return Table(tuple(columns), tuple(rows))
 
 
+TRENDS = st.builds(
+    Trend, st.lists(st.floats(0, 9), max_size=99).map(tuple), st.just(lambda n, low, high: f"{n}: {low:.2f} {high:.2f}")
+)
 SIMPLE = st.one_of(
+    TRENDS,
     st.builds(Heading, TEXT),
     st.builds(Words, TEXT, st.sampled_from(Tone)),
     st.builds(Facts, st.lists(st.tuples(TEXT, TEXT), max_size=4).map(tuple)),
@@ -109,6 +118,19 @@ def test_a_table_aligns_and_leaves_out_what_does_not_fit() -> None:
     assert drawn(table) == [" #  name            p", " 1  a long name    5%", "10  b            100%"]
     assert drawn(table, width=18) == [" #  name         p", " 1  a long …    5%", "10  b         100%"]
     assert drawn(table, width=9) == [" #", " 1", "10"]
+
+
+def test_a_column_that_wraps_is_not_cut() -> None:
+    table = Table((Column("#", "right"), Column("to do", grows=True, wraps=True)), (("1", "one two three"), ("2", "x")))
+    assert drawn(table, width=16) == ["#  to do", "1  one two three", "2  x"]
+    assert drawn(table, width=12) == ["#  to do", "1  one two", "   three", "2  x"]
+
+
+def test_a_trend_has_as_many_columns_as_there_is_room_for() -> None:
+    trend = Trend((0.0, 2.0, 4.0, 8.0), lambda n, low, high: f"{n} {low:g} {high:g}")
+    assert drawn(trend, width=40) == ["▁▃▅█", "1 0 8"]
+    assert drawn(trend, width=2) == ["▁█", "2", "1", "6"]
+    assert drawn(Trend((), lambda *_: "x")) == []
 
 
 def test_a_token_that_ends_a_line_ends_it_here_too() -> None:

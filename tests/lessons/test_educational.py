@@ -107,7 +107,7 @@ async def test_a_turn_that_grows_at_the_moment_a_card_comes_is_shown_whole() -> 
         transcript = app.chat.query_one(Transcript)
         for _ in range(12):  # more than fits: a transcript that scrolls is not laid out a second time by chance
             await transcript.add_user("before")
-        turn = await transcript.add_answer(streaming=True)
+        turn = await transcript.add_answer()
         turn.show_status("reading")
         await turn.flush()
         await settle(pilot, lambda: "reading" in shown(app))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -52,6 +53,12 @@ def raw(engine: Engine) -> tuple[np.ndarray, np.ndarray]:
 
 def shown(report: Report, width: int = 100) -> str:
     return " ".join("\n".join(text_of(line) for line in draw(report.blocks, width)).split())
+
+
+def test_the_card_says_which_token_is_meant(pocket: Engine) -> None:
+    words = "the first token of an answer to "
+    assert words + "your last message, after" in shown(effect(pocket, Watch(), scene(), "top_k", 40))
+    assert words + "What is a token?, after" in shown(effect(pocket, Watch(), Scene(), "top_k", 40))
 
 
 def test_exact_cases() -> None:
@@ -142,6 +149,12 @@ def test_penalties_are_written_out(pocket: Engine) -> None:
     count = prompt.count(token)
     assert f"{logits[token]:.3f} {sign} 1.3 − {count} × 0.5 − 0.25 = {after[token]:.3f}" in text
     assert f"came {count} time" in text
+
+
+def test_a_penalty_below_zero_stands_in_brackets(pocket: Engine) -> None:
+    params = replace(NEUTRAL, frequency_penalty=-0.3, presence_penalty=-0.5)
+    text = shown(effect(pocket, Watch(), scene(params), "presence_penalty", -0.5), 200)
+    assert re.search(r"− \d+ × \(−0\.3\) − \(−0\.5\) = ", text)
 
 
 def test_a_model_without_an_end_token(pocket: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.commands.recorder import Recorder
 from tests.lessons.contracts import check
+from tests.lessons.tiny_models import write_hybrid, write_latent, write_recurrent, write_sliding
 from tui_chat.chat.conversation import Role
 from tui_chat.cli.program import run
 from tui_chat.commands.chatting import default_registry
@@ -22,6 +25,7 @@ from tui_chat.engine.types import GenerationRequest, Limits, LoadOptions, Sampli
 from tui_chat.errors import CancelledError, PromptTooLongError, UsageError
 from tui_chat.lessons.drawing import draw, text_of
 from tui_chat.lessons.explain import explain
+from tui_chat.lessons.memory import memory
 from tui_chat.lessons.report import Report, Span, Tone, Verbatim
 from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.watch import Watch
@@ -88,6 +92,49 @@ def test_shapes_and_sizes_are_those_of_the_model(pocket: Engine) -> None:
     assert f"All {n} tokens at once" in text
     assert f"({n}, {info.n_embd})" in text and f"keys ({n}, {info.n_head_kv * head})" in text
     assert f"of width {info.metadata['qwen3.feed_forward_length']}" in text
+
+
+@pytest.mark.parametrize(
+    ("write", "cache", "said", "unsaid"),
+    [
+        (write_recurrent, None, "carries a state from place to place", "attention in"),
+        (write_latent, None, "what the layers keep of the text takes it in", "its keys and values"),
+        (write_hybrid, "1 × keys ({n}, 32) and values ({n}, 32) =", "the others carry a state", "its keys and values"),
+        (
+            write_sliding,
+            "1 × keys ({n}, 32) and values ({n}, 32) + 5 × keys ({n}, 32) and values ({n}, 32) =",
+            "its keys and values join the cache",
+            "carries a state",
+        ),
+    ],
+)
+def test_nothing_is_made_up_of_a_model_that_is_no_plain_attention(
+    tmp_path: Path, write: Callable[[Path], Path], cache: str | None, said: str, unsaid: str
+) -> None:
+    with Engine.load(write(tmp_path / "tiny.gguf"), LoadOptions(n_ctx=512, n_threads=1)) as engine:
+        report = explain(engine, Watch(), replace(SCENE, limits=Limits(max_tokens=2)))
+        told: Any = memory(engine, Watch()).document["kv_cache"]
+    document, text = check("explain", report.document), " ".join(drawn(report).split())
+    n, a_token = document["prefill"]["n_tokens"], told["bytes_per_token"]
+    assert document["prefill"]["kv_bytes"] == (None if a_token is None else n * a_token)
+    assert said in text and unsaid not in text
+    assert ("KV cache" in text.partition("5 · Prefill")[2]) is (cache is not None)
+    assert cache is None or cache.format(n=n) in text
+
+
+def test_one_layer_is_one_and_a_backtick_in_a_stop_string_is_none(
+    pocket: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pocket, "info", replace(pocket.info, n_layer=1))
+    text = drawn(explain(pocket, Watch(), replace(SCENE, limits=Limits(max_tokens=1, stop=("a`b\nc",)))))
+    assert "a'b⏎c" in text
+    assert "1 layer " in text and "\n1 layers " not in text
+
+
+def test_what_stands_in_for_a_template_is_said_once(tmp_path: Path) -> None:
+    with Engine.load(write_sliding(tmp_path / "tiny.gguf"), LoadOptions(n_ctx=512, n_threads=1)) as engine:
+        text = drawn(explain(engine, Watch(), replace(SCENE, limits=Limits(max_tokens=1))))
+    assert text.count("ChatML") == 1
 
 
 def test_the_batches_of_the_prefill_are_counted() -> None:

@@ -19,7 +19,8 @@ from tui_chat.engine.types import GenerationRequest, Limits, SamplingParams, Tok
 from tui_chat.errors import CancelledError, PromptTooLongError, UsageError
 from tui_chat.lessons import haiku as module
 from tui_chat.lessons.drawing import draw, text_of
-from tui_chat.lessons.haiku import MAX_TOKENS, at_temperature, entropy, first_parting, haiku, question
+from tui_chat.lessons.haiku import MAX_TOKENS, first_parting, haiku, question
+from tui_chat.lessons.moment import cooled, entropy
 from tui_chat.lessons.report import Lanes, Report, Verbatim
 from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.watch import Watch
@@ -63,7 +64,7 @@ def test_the_first_parting(sequences: Sequence[Sequence[int]], index: int | None
 
 @given(LOGITS, st.floats(0.2, 10))
 def test_temperature_divides_the_logits(logits: np.ndarray, temperature: float) -> None:
-    p = at_temperature(logits, temperature)
+    p = cooled(logits, temperature)
     assert p.sum() == pytest.approx(1)
     i, j = int(np.argmax(logits)), int(np.argmin(logits))
     gap = float(logits[i]) - float(logits[j])
@@ -72,19 +73,19 @@ def test_temperature_divides_the_logits(logits: np.ndarray, temperature: float) 
 
 @given(LOGITS, st.floats(0.2, 5), st.floats(1.1, 3))
 def test_warmer_is_never_surer(logits: np.ndarray, temperature: float, factor: float) -> None:
-    assert entropy(at_temperature(logits, temperature * factor)) >= entropy(at_temperature(logits, temperature)) - 1e-9
+    assert entropy(cooled(logits, temperature * factor)) >= entropy(cooled(logits, temperature)) - 1e-9
 
 
 def test_exact_cases() -> None:
     logits = np.log(np.array([0.5, 0.25, 0.25], np.float32))
-    assert at_temperature(logits, 1).tolist() == pytest.approx([0.5, 0.25, 0.25])
-    assert at_temperature(logits, 0.5).tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 6])
-    assert at_temperature(logits, 0).tolist() == [1, 0, 0]
-    assert entropy(at_temperature(logits, 1)) == pytest.approx(1.5 * math.log(2))
-    assert entropy(at_temperature(logits, 0)) == 0
+    assert cooled(logits, 1).tolist() == pytest.approx([0.5, 0.25, 0.25])
+    assert cooled(logits, 0.5).tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 6])
+    assert cooled(logits, 0).tolist() == [1, 0, 0]
+    assert entropy(cooled(logits, 1)) == pytest.approx(1.5 * math.log(2))
+    assert entropy(cooled(logits, 0)) == 0
 
 
-def test_each_run_is_what_the_model_writes_at_that_temperature(pocket: Engine) -> None:
+def test_each_run_is_what_the_model_writes_at_thcooled(pocket: Engine) -> None:
     asked = scene(seed=5)
     document = check("haiku", haiku(pocket, Watch(), asked).document)
     assert [(r["name"], r["temperature"]) for r in document["runs"]] == [
@@ -121,7 +122,7 @@ def test_the_parting_tells_the_choice_as_it_was(pocket: Engine, seed: int) -> No
     assert parting["position"] == len(prompt) + index
     assert parting["u"] == uniform(seed, parting["position"])
     for found, pick in zip(runs, parting["picks"], strict=True):
-        p = at_temperature(logits, found["temperature"])
+        p = cooled(logits, found["temperature"])
         order = np.lexsort((np.arange(len(p)), -logits))
         place = min(int(np.searchsorted(np.cumsum(p[order]), parting["u"], side="right")), len(p) - 1)
         assert pick["id"] == (order[place] if found["temperature"] else order[0])

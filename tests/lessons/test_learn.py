@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.commands.recorder import Recorder
 from tests.lessons.contracts import check
-from tests.lessons.tiny_models import write_recurrent
+from tests.lessons.tiny_models import write_hybrid, write_latent, write_recurrent, write_sliding
 from tui_chat.chat.conversation import Role
 from tui_chat.cli.program import run
 from tui_chat.commands.chatting import default_registry
@@ -115,6 +115,28 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield engine
 
 
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (write_recurrent, "The layers of this model are recurrent"),
+        (write_latent, "something else than a key and a value"),
+        (write_hybrid, "here 128 bytes a token. The others are recurrent"),
+        (write_sliding, "a key and a value: the KV cache, here 768 bytes a token"),
+    ],
+)
+def test_what_is_kept_of_a_token_is_what_the_model_keeps(
+    tmp_path: Path, write: Callable[[Path], Path], said: str
+) -> None:
+    with Engine.load(write(tmp_path / "tiny.gguf"), LoadOptions(n_ctx=512, n_threads=1)) as engine:
+        text = " ".join(opened(engine, 7)[1]["text"])
+        eighth = drawn(opened(engine, 8)[0])
+    assert said in text
+    assert ("a key and a value of every" in text or "a key and a value: the KV" in text) is (
+        write in (write_hybrid, write_sliding)
+    )
+    assert eighth.count("ChatML") == 1
+
+
 def test_the_figures_are_those_of_the_model(pocket: Engine) -> None:
     _report, first = opened(pocket, 1)
     assert first["figures"]["ids"] == pocket.vocab.tokenize(first["figures"]["text"])
@@ -143,8 +165,25 @@ def test_truncation_follows_the_settings(pocket: Engine) -> None:
 def test_the_perplexity_is_that_of_its_tokens(pocket: Engine) -> None:
     _report, document = opened(pocket, 10)
     found = document["figures"]
-    assert found["mean_bits"] == pytest.approx(sum(token["bits"] for token in found["tokens"]) / len(found["tokens"]))
-    assert found["perplexity"] == pytest.approx(2 ** found["mean_bits"])
+    total = sum(token["surprisal"] for token in found["tokens"])
+    assert found["mean_surprisal"] == pytest.approx(total / len(found["tokens"]))
+    assert found["perplexity"] == pytest.approx(math.exp(found["mean_surprisal"]))
+
+
+def test_one_unit_for_surprisal_and_entropy(pocket: Engine) -> None:
+    """The inspector's: a learner looks for the number that the lesson names."""
+    for number in (3, 4, 10):
+        report, _document = opened(pocket, number)
+        assert " nats" in drawn(report) and " bits" not in drawn(report)
+
+
+def test_what_is_cut_before_the_temperature_is_said(pocket: Engine) -> None:
+    report, _document = opened(pocket, 4, Scene(params=SamplingParams(top_k=0, top_p=0.5, min_p=0.1)))
+    assert "top-p 0.5, min-p 0.1 come before the temperature" in " ".join(drawn(report).split())
+    late = SamplingParams(top_k=0, top_p=0.5, min_p=0, order=("temperature", "top_p"))
+    for params in (SamplingParams(top_k=0, top_p=1, min_p=0), late):
+        report, _document = opened(pocket, 4, Scene(params=params))
+        assert "before the temperature" not in drawn(report)
 
 
 @pytest.mark.parametrize("number", [3, 6, 9, 10])
@@ -260,10 +299,10 @@ def test_thinking_in_an_answer(pieces: tuple[bytes, ...], n: int) -> None:
 
 @given(st.floats(1e-6, 1.0))
 def test_a_surprising_token(p: float) -> None:
-    assume(not math.isclose(p, 1 / 16))
+    assume(not math.isclose(p, math.exp(-3)))
     found = seen(deeds.surprising_token, TokenSelected(trace(p)))
-    assert found.done is (p < 1 / 16)
-    assert f"{-math.log2(p):.1f} bits".removeprefix("-") in found.words
+    assert found.done is (p < math.exp(-3))
+    assert f"{-math.log(p):.2f} nats".removeprefix("-") in found.words
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -283,7 +322,7 @@ def test_progress_survives_a_restart(home: Path) -> None:
     assert Progress.at_home().open == 2
     progress.finish(2)
     again = Progress.at_home()
-    assert (set(again.done), again.open, again.next) == ({2}, None, 3)
+    assert (set(again.done), again.open, again.next) == ({2}, None, 1)
     for number in NUMBERS:
         again.finish(number)
     assert Progress.at_home().next is None
@@ -315,9 +354,10 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_the_next_lesson() -> None:
     progress = Progress()
     progress.finish(9)
-    assert progress.next == 10
-    progress.finish(10)
     assert progress.next == 1
+    progress.finish(1)
+    progress.finish(3)
+    assert progress.next == 2
 
 
 @pytest.mark.parametrize(
@@ -361,7 +401,8 @@ def test_the_contents() -> None:
 
 def test_what_is_said_when_a_task_is_done() -> None:
     progress = Progress()
-    progress.finish(4)
+    for number in range(1, 5):
+        progress.finish(number)
     text = drawn(done_report(4, "It was hot.", progress))
     assert "It was hot. /temp default" in text and "Next: /learn 5, Truncation." in text
     for number in NUMBERS:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +55,12 @@ def test_the_softmax_is_written_out_with_the_shown_figures(pocket: Engine) -> No
     assert "4,096 tokens" in text
 
 
+def test_a_backtick_in_a_token_does_not_end_the_formula(pocket: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pocket.vocab, "piece", lambda token: b"a`b")
+    text = "\n".join(text_of(line) for line in draw(logits(pocket, Watch(), (5,)).blocks, 100))
+    assert "p(a'b) = e^(" in text
+
+
 def test_bad_input(pocket: Engine) -> None:
     with pytest.raises(UsageError, match="no prompt"):
         logits(pocket, Watch(), ())
@@ -66,14 +74,41 @@ def test_bad_input(pocket: Engine) -> None:
         logits(pocket, stopped, (1, 2, 3))
 
 
-def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_piped_in(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_chat.cli.scenes.PIPE_WAIT_S", 0.01)
+    for content, prompt in ((b"Counting 1, 2\n", "Counting 1, 2"), (b"a\n\n", "a\n"), (b"", None), (None, None)):
+        read, write = os.pipe()
+        if content is not None:
+            os.write(write, content)
+            os.close(write)
+        with open(read, encoding="utf-8") as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            assert run(["logits", "--json"]) == 0
+        if content is None:
+            os.close(write)
+        document = check("logits", capfd.readouterr().out)
+        if prompt is None:
+            assert "What is a token?" in document["prompt"] and document["prompt_tokens"] > 4
+        else:
+            assert document["prompt"] == prompt
+
+
+def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["logits", "What is", "-n", "3", "--json"]) == 0
     assert len(check("logits", capsys.readouterr().out)["top"]) == 3
     assert run(["logits", "What is"]) == 0
     assert "softmax" in capsys.readouterr().out
+    for columns, widest in (("40", 40), ("400", 100), ("x", 100)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert run(["logits", "What is"]) == 0
+        longest = max(map(len, capsys.readouterr().out.splitlines()))
+        assert widest - 15 < longest <= widest, columns
     assert run(["logits", ""]) == 2
     assert "the prompt is empty" in capsys.readouterr().err
     assert run(["logits", "a", "-n", "0"]) == 2
+    assert run(["logits", "1 2 3 4 5", "--json"]) == 0
+    document = check("logits", capsys.readouterr().out)
+    assert document["prompt"] == "1 2 3 4 5" and len(document["top"]) == 5
     assert run(["logits", "--json"]) == 0
     raw = check("logits", capsys.readouterr().out)
     assert raw["prompt_tokens"] > 4

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -29,6 +30,7 @@ from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.surprisal import read
 from tui_chat.lessons.watch import Watch
 from tui_chat.lessons.why import first_token
+from tui_chat.models.resolve import builtin_path
 
 TEXT = "A token is a small piece of text. The sky is 🚜 blue.\nWhy?"
 
@@ -103,6 +105,13 @@ def test_windows_do_not_overlap_and_begin_anew(pocket: Engine) -> None:
         assert np.array_equal(alone.surprisal, whole.surprisal[start : start + 8], equal_nan=True)
     # A token left over for the last window has nothing before it.
     assert np.flatnonzero(read(pocket, Watch(), ids[:17], 8).rank == 0).tolist() == [0, 8, 16]
+
+
+def test_a_window_has_512_tokens_unless_the_context_holds_fewer(uniform: Engine) -> None:
+    with Engine.load(builtin_path(), LoadOptions(n_ctx=600, n_threads=1)) as larger:
+        document = perplexity(larger, Watch(), "word " * 520).document
+    assert (document["n_ctx"], document["windows"]) == (512, 2)
+    assert perplexity(uniform, Watch(), "a" * 300).document["n_ctx"] == uniform.context.n_ctx < 512
 
 
 def test_the_conversations_cache_stays_as_it_is(pocket: Engine) -> None:
@@ -196,6 +205,23 @@ def test_on_the_command_line(
     assert "Where" not in (out := capsys.readouterr().out) and "What it expected least" in out
 
 
+def test_a_window_is_not_the_context(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[int] = []
+    load = Engine.load
+
+    def note(*arguments: Any, **more: Any) -> Engine:
+        loaded.append((engine := load(*arguments, **more)).info.n_ctx)
+        return engine
+
+    monkeypatch.setattr(Engine, "load", note)
+    for n in (257, 1):
+        assert run(["perplexity", "--text", TEXT, "--n-ctx", "256", "--ctx", str(n)]) == 2
+        assert f"from 2 to 256 tokens, which the model's context was loaded with, not {n}" in capsys.readouterr().err
+    assert run(["perplexity", "--text", TEXT, "--n-ctx", "256", "--ctx", "16", "--json"]) == 0
+    assert check("perplexity", capsys.readouterr().out)["n_ctx"] == 16
+    assert loaded == [256, 256, 256]
+
+
 def test_what_is_no_text_is_refused_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
 
@@ -209,7 +235,10 @@ def test_what_is_no_text_is_refused_by_name(capsys: pytest.CaptureFixture[str], 
     assert "byte 5 is zero" in refusal(str(file))
     file.write_bytes(b"")
     assert f"{file} is empty" in refusal(str(file))
-    assert "No such file" in refusal(str(tmp_path / "missing.txt"))
+    for name in ("missing.txt", "the cat sat", "the cat sat " * 100):
+        words = refusal(name)
+        assert "there is no file '" in words and "put --text before it" in words and len(words) < 200
+    assert "the text is empty" in refusal("")
     assert "name one text" in refusal()
     assert "name one text" in refusal("a.txt", "--text", "b")
 

@@ -102,6 +102,12 @@ def test_what_is_not_known_is_said_and_never_made_up() -> None:
     assert "0 tok/s" not in text(report)
 
 
+def test_a_backtick_in_a_token_does_not_end_what_is_quoted() -> None:
+    traces = tuple(replace(trace, piece=b"a`b") for trace in traces_of(0.5, 0.25))
+    shown = text(stats([AnswerFigures.of(answer_of(traces), traces)]))
+    assert shown.count("a'b") == 2 and "`" not in shown
+
+
 def test_traces_count_only_where_none_is_missing() -> None:
     traces = traces_of(0.9, 0.8, 0.7)
     for found in (traces[1:2], traces[:2], (traces[0], traces[2])):
@@ -204,6 +210,8 @@ def test_the_slash_command() -> None:
     assert context.reports[0].document["n_answers"] == 1
     with pytest.raises(UsageError, match="send a message first"):
         default_registry().execute("/stats", Recorder(answered=()))
+    with pytest.raises(UsageError, match="is still being written"):
+        default_registry().execute("/stats", Recorder(answered=(), answering=True))
 
 
 def test_on_the_command_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,6 +249,16 @@ def test_on_the_command_line(home: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(["stats"]) == 0
     shown = capsys.readouterr().out
     assert "Turn by turn" in shown and "not known" not in shown and "\x1b" not in shown
+
+
+def test_an_answer_that_has_not_ended_as_far_as_is_stored(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conversation = Conversation()
+    conversation.append(Role.USER, "hello?")
+    conversation.begin_answer(model="pocket")
+    with Store(home / "data" / "conversations.db") as store:
+        store.write(conversation, *conversation)
+        assert run(["stats"]) == 0
+    assert "another tui-chat is writing it, or it broke off" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_conversation_to_which_nothing_was_answered(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

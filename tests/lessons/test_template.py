@@ -195,6 +195,11 @@ def test_a_model_without_template_or_end_token(
     assert "this model has none: an answer ends at a stop string" in " ".join(shown(of_engine(pocket, Scene())).split())
 
 
+def test_one_token_is_one(pocket: Engine) -> None:
+    builder = PromptBuilder(pocket.vocab, source("a"))
+    assert "1 token, 0 of them" in shown(template(reader(pocket), builder, saying("Hi")))
+
+
 # Thinking
 
 

@@ -114,6 +114,7 @@ def test_ten_thousand_random_texts_go_there_and_back(source: Source) -> None:
 def test_what_is_listed_is_what_is_counted(source: Source, text: str) -> None:
     document = document_of(source, text, special=False)
     assert bytes_of(document["tokens"]) == text.encode()
+    assert document["listed"]
     assert document["n_tokens"] == len(document["tokens"]) == count(source[0], [text], special=False).n_tokens
     assert (document["n_characters"], document["n_bytes"]) == (len(text), len(text.encode()))
     assert document["characters_per_token"] == len(text) / document["n_tokens"]
@@ -256,7 +257,8 @@ def test_a_long_document_is_counted_only(source: Source, tmp_path: Path, monkeyp
     report = tokens_of(*source, Watch(on_progress=said.append), str(path), price_per_million=2.5)
     document = check("tokens", report.document)
     whole = source[0].tokenize(path.read_bytes().decode())
-    assert (document["n_tokens"], document["tokens"], document["text"]) == (len(whole), None, None)
+    assert (document["n_tokens"], document["text"]) == (len(whole), None)
+    assert (document["tokens"], document["listed"]) == ([], False)
     assert document["document"] == str(path)
     assert document["price"] == pytest.approx(len(whole) * 2.5e-6)
     assert "2.9 kB counted" in said
@@ -306,7 +308,7 @@ def test_bad_input(source: Source, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"at byte 2 \(0xff\)"):
         tokens_of(*source, Watch(), "ab\udcff")
     missing = drawn(tokens_of(*source, Watch(), str(tmp_path / "missing.txt")))
-    assert "There is no file of this name" in missing
+    assert "the name itself was read as the text: correct it" in " ".join(missing.split())
     assert "no file" not in drawn(tokens_of(*source, Watch(), "some words"))
     assert tokens_of(*source, Watch(), str(tmp_path)).document["document"] is None  # a directory
     assert tokens_of(*source, Watch(), "~nobody-of-that-name/x" * 300).document["document"] is None

@@ -26,7 +26,7 @@ from tui_chat.engine.types import (
     Usage,
 )
 from tui_chat.errors import CancelledError, PromptTooLongError, SamplingError, UsageError
-from tui_chat.lessons.allocation import read_log
+from tui_chat.lessons.allocation import Purpose, read_log
 from tui_chat.lessons.drawing import draw, text_of
 from tui_chat.lessons.formulas import all_figures, find_figure
 from tui_chat.lessons.inspected import CHANGED, Inspected, disagreement
@@ -132,6 +132,11 @@ def test_the_check_of_the_lines_can_fail() -> None:
 # p = 0.5, 0.25, 0.125, 0.125
 HALVES = [math.log(8 * p) for p in (0.5, 0.25, 0.125, 0.125)]
 PLAIN = SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0)
+
+
+def test_the_same_number_looks_the_same() -> None:
+    found = working("entropy", seen_after([0.0] * 2000, PLAIN, []))
+    assert "= 2,000.0" in found.lines[2] and "between 2,000.0 equally likely" in found.notes[0]
 
 
 def test_small_cases() -> None:
@@ -279,7 +284,7 @@ def test_on_the_built_in_model(pocket: Engine, seen: Inspected) -> None:
     assert working("p", seen).value == pytest.approx(p[seen.trace.id], abs=1e-5)
     assert working("entropy", seen).value == pytest.approx(-(p * np.log(p)).sum(), abs=1e-4)
     assert working("context", seen).value == pytest.approx(seen.n_used / 512)
-    assert working("kv", seen).value == pocket.kv_bytes / 512
+    assert working("kv", seen).value == read_log(pocket.load_log).size_of(Purpose.CACHE) / 512
     for figure in all_figures():
         found = working(figure.name, seen)
         assert all(can_be_true(line, exact_of(seen)) for line in found.lines), found.lines

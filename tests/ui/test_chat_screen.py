@@ -253,6 +253,10 @@ async def test_commands_change_settings_and_the_panel_shows_them() -> None:
         assert app.session.inference.max_length == 99
         await type_in(pilot, "/temp 900")
         await settle(pilot, lambda: "temperature must be from 0 to 100" in shown(app))
+        assert app.chat.query_one(Composer).text == ""
+        await type_in(pilot, "/temp 1.4")
+        assert app.session.inference.temperature == 1.4
+        await pilot.press("up", "up")
         assert app.chat.query_one(Composer).text == "/temp 900"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ui.scripted import INFO, ScriptedWorker, make_app, ready, settle, type_in
+from tests.ui.scripted import INFO, ScriptedWorker, make_app, make_token, ready, settle, type_in
 from tests.ui.test_chat_screen import NARROW, WIDE, shown
+from tests.ui.test_with_engine import real_app
 from tui_chat.config import InferenceSettings
 from tui_chat.lessons.inspected import CHANGED
 from tui_chat.ui.app import TuiChatApp
@@ -47,7 +48,7 @@ async def test_a_click_on_a_figure_explains_it() -> None:
         await settle(pilot, lambda: "surprisal" in shown(app), "the figures")
         places = {place.figure: place for place in facts._places}
         assert list(places) == [
-            *("probability", "rank", "u", "surprisal", "entropy", "first-token"),
+            *("probability", "rank", "u", "first-token", "surprisal", "entropy"),
             *("top-k", "top-p", "min-p"),
         ]
         for count, place in enumerate((places["entropy"], places["top-p"]), start=1):
@@ -57,6 +58,22 @@ async def test_a_click_on_a_figure_explains_it() -> None:
         await pilot.click(TokenFacts, offset=(facts.gutter.left, facts.gutter.top))
         await pilot.pause()
         assert len(app.chat.query(ReportCard)) == 2
+        assert "token 8 of 8" in card_text(app) and "selected token" in shown(app)
+
+
+async def test_an_example_is_explained_before_anything_was_asked() -> None:
+    app = real_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        for line, words in (("/why entropy", "H = Σ p(t)"), ("/why", "perplexity"), ("/why kv", "bytes a token")):
+            n = len(app.chat.query(ReportCard))
+            await type_in(pilot, line)
+            await settle(pilot, lambda n=n: len(app.chat.query(ReportCard)) > n, "the card")  # type: ignore[misc]
+            await settle(pilot, lambda: app.chat.query(ReportCard).last().report is not None, "the report")
+            assert words in card_text(app) and "nothing was answered" not in card_text(app)
+            assert ("an answer to “What is a token?”" in card_text(app)) == (line != "/why kv")
+        assert not app.session.conversation.path
+        await pilot.press("ctrl+q")
 
 
 async def test_while_an_answer_streams_figures_are_explained_at_once() -> None:
@@ -72,7 +89,8 @@ async def test_while_an_answer_streams_figures_are_explained_at_once() -> None:
         await type_in(pilot, "/why top-k")
         await settle(pilot, lambda: "/why top-k" in shown(app), "the card")
         assert "min(40, 64) = 40" in card_text(app)
-        worker.say(" a small piece")
+        later = [make_token(3 + at, piece, 0.02) for at, piece in enumerate((b" a", b" small", b" piece"))]
+        worker.say(" a small piece", later)
         await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) == 6, "more tokens")
         await type_in(pilot, "/why top-k")
         await settle(pilot, lambda: len(app.chat.query(ReportCard)) == 2, "another card")
@@ -95,7 +113,7 @@ async def test_what_is_inspected_is_known_to_commands() -> None:
         worker.answer("A token is a small piece of text.")
         await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) == 8, "the tokens")
         seen = commands.inspected()
-        assert seen.index == 7 and seen.prompt_ids == tuple(range(24))
+        assert seen.index == 4 and "most surprising" in seen.note and seen.prompt_ids == tuple(range(24))
         assert seen.setting("seed") == 7 and seen.usage is not None and seen.written_by == "pocket"
         assert seen.label(4) == "·token"
         offered = commands.complete("/why entr").suggestions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.ui.scripted import ScriptedWorker, make_app, make_token, ready, settle, type_in
@@ -34,6 +36,7 @@ async def test_the_first_lesson(size: tuple[int, int]) -> None:
         await settle(pilot, lambda: "lesson 1: Your text is 2 tokens." in line_of(app), "what is missing")
         await type_in(pilot, "/tokens-demo The sky is so blue")
         await settle(pilot, lambda: "✓ lesson 1 is done" in shown(app), "the card")
+        assert line_of(app) == "1 of 10 lessons are done"
         assert "Your text is 5 tokens." in cards(app)[-1] and "Next: /learn 2" in cards(app)[-1]
         await pilot.press("ctrl+q")
     again = real_app()
@@ -93,7 +96,8 @@ async def test_a_surprising_token_is_selected() -> None:
         await settle(pilot, lambda: "ended by the model" in shown(app), "the answer")
         await pilot.press("f3", "left", "left")
         await settle(pilot, lambda: "✓ lesson 10 is done" in shown(app), "the card")
-        assert "5.6 bits" in cards(app)[-1]
+        assert "3.91 nats" in cards(app)[-1]
+        assert re.search(r"surprisal 0\.11 nats +entropy 1\.83 nats", shown(app)), "not the unit of the lesson"
         assert app.course.done == {10}
 
 

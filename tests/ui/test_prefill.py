@@ -103,6 +103,13 @@ async def test_in_the_app(home: Path) -> None:
         await type_in(pilot, "/template")
         await settle(pilot, lambda: document(app).get("text"), "the report")
         assert str(document(app)["text"]).endswith("<think>\n\n</think>\n\n")
+        last = app.session.answer
+        assert last is not None and last.usage is not None
+        app._commands.log_answer()
+        await settle(pilot, lambda: document(app).get("context"), "the log of the answer")
+        used, n_ctx = last.usage.prompt + last.usage.generated, app.session.model.n_ctx  # type: ignore[union-attr]
+        assert document(app)["context"] == {"used": used, "n_ctx": n_ctx} and app.session.context == (used, n_ctx)
+        assert len(document(app)["prompt_ids"]) == last.usage.prompt  # type: ignore[arg-type]
         await type_in(pilot, "/temp")
         await settle(pilot, lambda: document(app).get("setting") == "temperature", "the next report")
         await pilot.press("ctrl+q")

@@ -141,6 +141,23 @@ async def test_the_mouse_does_the_same() -> None:
         await settle(pilot, lambda: not cards(app), "the end of the card")
 
 
+@pytest.mark.parametrize(("width", "word"), [(120, "save"), (80, "save"), (60, "save"), (60, "copia con un nombre")])
+async def test_the_offers_of_a_card_fit(width: int, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_chat.ui.widgets.report_card._", lambda text: word if text == "save" else text)
+    app = make_app(ThreadedWorker())
+    async with app.run_test(size=(width, 40)) as pilot:
+        await ready(pilot)
+        app._commands.report("/long", endless([]))
+        await settle(pilot, lambda: "3 of 9 windows" in shown(app), "the progress")
+        line = next(line for line in shown(app).splitlines() if "esc stops" in line)
+        assert "x close ─" in line and "…" not in line
+        assert ("shift+tab selects" in line) == (width == 80)
+        await pilot.resize_terminal(100, 40)
+        await settle(pilot, lambda: "close ─" in shown(app), "the other width")
+        await pilot.press("escape")
+        await settle(pilot, lambda: not app.session.lessons, "the end")
+
+
 @pytest.mark.parametrize("rows", range(9, 19))
 async def test_the_title_is_in_sight_whatever_the_height(rows: int) -> None:
     """Around the height of the transcript, where a card either fits or is shown from its top."""
@@ -198,6 +215,7 @@ async def test_a_long_report_shows_how_far_it_is_and_esc_stops_it(focused: bool)
         await settle(pilot, lambda: not app.session.lessons, "the end")
         await settle(pilot, lambda: "stopped" in shown(app), "the word about it")
         assert "esc stops" not in shown(app)
+        await settle(pilot, lambda: "stopping" not in shown(app), "the line under the composer")
         assert app.focused is (cards(app)[0] if focused else app.chat.query_one(MessageInput))
 
 
@@ -215,6 +233,22 @@ async def test_closing_a_card_stops_what_it_waits_for() -> None:
         assert seen[0].cancel.is_set()
 
 
+@pytest.mark.parametrize("end", ["new", "close"])
+async def test_no_lesson_outlives_its_conversation(end: str) -> None:
+    app = make_app(ThreadedWorker())
+    async with app.run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        seen: list[Watch] = []
+        app._commands.report("/long", endless(seen))
+        await settle(pilot, lambda: seen, "the beginning")
+        if end == "new":
+            await type_in(pilot, "/new")
+            await settle(pilot, lambda: not cards(app) and not app.session.lessons, "the end")
+        else:
+            app.session.close()
+        assert seen[0].cancel.is_set()
+
+
 async def test_a_command_with_quotes_an_unknown_one_and_the_menu() -> None:
     app = make_app()
     async with app.run_test(size=SIZE) as pilot:
@@ -223,7 +257,9 @@ async def test_a_command_with_quotes_an_unknown_one_and_the_menu() -> None:
         assert app.session.inference.stop == ("two words", "END", "it's")
         await type_in(pilot, '/stop "open')
         await settle(pilot, lambda: "a quotation mark that is not closed" in shown(app), "the problem")
-        app.chat.query_one(MessageInput).put("")
+        assert app.chat.query_one(MessageInput).text == ""
+        await pilot.press("up")
+        await settle(pilot, lambda: app.chat.query_one(MessageInput).text == '/stop "open', "the newest of the history")
         await type_in(pilot, "/hlep")
         await settle(pilot, lambda: "did you mean /help" in shown(app), "the nearest command")
         app.chat.query_one(MessageInput).put("")
@@ -239,3 +275,29 @@ async def test_a_command_with_quotes_an_unknown_one_and_the_menu() -> None:
         assert "default" in shown(app)
         await pilot.press(*"7", "enter")
         await settle(pilot, lambda: app.session.inference.top_k == 7, "the value")
+
+
+async def test_cards_stay_where_they_came_when_the_conversation_is_shown_anew() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "one")
+        worker.answer("first answer")
+        await settle(pilot, lambda: "ended by" in shown(app))
+        await put(pilot, "between")
+        await type_in(pilot, "two")
+        worker.answer("second answer")
+        await settle(pilot, lambda: "second answer" in shown(app) and not app.session.answering)
+        await put(pilot, "behind")
+        await type_in(pilot, "/system Be brief.")
+        await settle(pilot, lambda: app.session.conversation.system == "Be brief.")
+        await pilot.pause()
+
+        def kinds() -> list[bool]:
+            return [isinstance(child, ReportCard) for child in app.chat.query_one(Transcript).children]
+
+        expected = [False, False, True, False, False, True]
+        await settle(pilot, lambda: kinds() == expected, "the conversation, anew")
+        await type_in(pilot, "/new")
+        await settle(pilot, lambda: not cards(app), "the empty transcript")

@@ -10,6 +10,7 @@ from tui_chat.chat.conversation import Message, Role
 from tui_chat.chat.splice import Piece, PromptVocabulary, encode, encode_text, is_risky, locate, neutralize, own_ids
 from tui_chat.chat.template import ChatTemplate
 from tui_chat.errors import PromptTooLongError, TemplateError
+from tui_chat.language import N_
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Prompt:
     reused_answers: int = 0
     """Answers that went in as the very tokens the model had generated."""
     notes: tuple[str, ...] = ()
-    """What the user should know: the system text moved, control tokens taken apart, no template in the model."""
+    """What the user should know: the system text moved, control tokens taken apart, no template in the model. English,
+    translated where it is shown."""
 
 
 def build_prompt(
@@ -118,6 +120,11 @@ def fit_prompt(
     return replace(prompt, dropped=cuts[first])
 
 
+def without_oldest(messages: Sequence[Message], template: ChatTemplate, dropped: int) -> Sequence[Message]:
+    """The messages that are left when so many are left out, as `Prompt.dropped` counts them."""
+    return _tail(_said(messages, template), dropped)
+
+
 def _said(messages: Sequence[Message], template: ChatTemplate) -> tuple[Message, ...]:
     """The messages without answers that came to nothing.
 
@@ -173,7 +180,7 @@ class PromptBuilder:
         messages = _said(messages, self.template)
         notes: list[str] = []
         if self.template.origin.kind == "fallback":
-            notes.append("the model has no chat template: ChatML is used")
+            notes.append(N_("the model has no chat template: ChatML is used"))
         messages, text = self._render_or_fold(list(messages), notes)
         contents = [message.text for message in messages]
         places: dict[int, Piece] = {}
@@ -190,7 +197,7 @@ class PromptBuilder:
         pieces, found = locate(contents, places, render, text, self.vocab)
         lost = [index for index, place in places.items() if place.literal and index not in found]
         if lost:
-            notes.append("the chat template alters a message that names control tokens: the names were taken apart")
+            notes.append(N_("the chat template alters a message that names control tokens: the names were taken apart"))
             for index in lost:
                 contents[index] = neutralize(contents[index], self.vocab)
                 del places[index]
@@ -256,7 +263,7 @@ class PromptBuilder:
             if refusal is not None:
                 raise refusal from None
             return messages, text
-        notes.append("the chat template takes no system message: its text stands before the first message instead")
+        notes.append(N_("the chat template takes no system message: its text stands before the first message instead"))
         return folded, folded_text
 
     def _render(self, messages: Sequence[Message]) -> str:

@@ -17,8 +17,7 @@ from tui_chat.cli.options import (
     model_option,
     sampling_options,
 )
-from tui_chat.cli.scenes import DEFAULT_QUESTION, scene_of
-from tui_chat.language import _
+from tui_chat.cli.scenes import default_question, scene_of
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -45,7 +44,7 @@ def command(prompt: str | None, as_json: bool, model: str | None) -> None:
     def lesson(engine: Engine, watch: Watch) -> Report:
         from tui_chat.lessons.explain import explain
 
-        question = _(DEFAULT_QUESTION) if prompt is None else prompt
+        question = default_question() if prompt is None else prompt
         return explain(engine, watch, scene_of(engine, loaded.settings, question))
 
     show(on_model(loaded, model, lesson), as_json=as_json)

@@ -38,6 +38,7 @@ from tui_chat.engine.types import (
     TokenTrace,
 )
 from tui_chat.errors import CancelledError, EngineError, UsageError
+from tui_chat.language import _
 from tui_chat.lessons.documents import dump, trace_document
 
 if TYPE_CHECKING:
@@ -93,11 +94,11 @@ def command(
     if prompt is None and trace is not None:
         prompt, trace = trace, _TABLE  # `generate --trace PROMPT`
     if prompt is None or prompt == _TABLE:
-        raise UsageError("there is no prompt: give some text to continue")
+        raise UsageError(_("there is no prompt: give some text to continue"))
+    loaded = current_settings()
     text = _standard_input() if prompt == "-" else prompt
     if not text:
-        raise UsageError("the prompt is empty: give some text to continue")
-    loaded = current_settings()
+        raise UsageError(_("the prompt is empty: give some text to continue"))
     seed = _seed(loaded.settings)
     traced = trace is not None or show_tokens or as_json
     build = _request_builder(text, loaded.settings, seed, raw=raw, system=system, ignore_eos=ignore_eos, trace=traced)
@@ -192,7 +193,7 @@ def _chat_ids(engine: Engine, text: str, settings: Settings, system: str | None,
     conversation.append(Role.USER, text)
     template = choose_template(settings.tokenizer.chat_template, engine.info.chat_template, engine.info.name)
     prompt = build_prompt(conversation.path, engine.vocab, template, enable_thinking=settings.inference.enable_thinking)
-    notes.extend(prompt.notes)
+    notes.extend(map(_, prompt.notes))
     return prompt.ids
 
 

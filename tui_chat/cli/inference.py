@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import click
 
+from tui_chat.cli.progress_line import ProgressLine
 from tui_chat.engine.types import (
     EngineEvent,
     GenerationFailed,
@@ -129,7 +129,7 @@ def _download(spec: ModelSpec, *, offline: bool) -> Path:
     repo, file = spec.repo, spec.file
     assert repo is not None and file is not None
     cancel = threading.Event()
-    line = _ProgressLine()
+    line = _DownloadLine()
 
     def show(progress: DownloadProgress) -> None:
         line.update(f"downloading {spec.label}: {progress}")
@@ -163,17 +163,16 @@ def _download(spec: ModelSpec, *, offline: bool) -> Path:
     return outcome.path
 
 
-class _ProgressLine:
-    """One line on stderr that is written over; where stderr is no terminal, one at the start and one at the end."""
+class _DownloadLine(ProgressLine):
+    """Where stderr is no terminal, one line at the start and one at the end."""
 
     def __init__(self) -> None:
-        self._active = sys.stderr.isatty()
+        super().__init__()
         self._began = False
 
     def update(self, text: str) -> None:
-        if self._active:
-            click.echo(f"\r\x1b[2K{text}", nl=False, err=True)
-        elif not self._began:
+        super().update(text)
+        if not self._active and not self._began:
             click.echo(text, err=True)
         self._began = True
 
@@ -181,7 +180,3 @@ class _ProgressLine:
         """Say that what was begun is done."""
         if self._began and not self._active:
             click.echo(text, err=True)
-
-    def clear(self) -> None:
-        if self._active:
-            click.echo("\r\x1b[2K", nl=False, err=True)

@@ -8,7 +8,7 @@ import click
 
 from tui_chat.cli.lessons import on_model, show
 from tui_chat.cli.options import Command, config_option, current_settings, json_option, llm_options, model_option
-from tui_chat.cli.scenes import DEFAULT_QUESTION, scene_of
+from tui_chat.cli.scenes import default_question, scene_of
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -42,7 +42,7 @@ def command(number: str | None, as_json: bool, model: str | None) -> None:
     def lesson(engine: Engine, watch: Watch) -> Report:
         from tui_chat.lessons.course.lessons import open_lesson
 
-        scene = scene_of(engine, loaded.settings, DEFAULT_QUESTION)
+        scene = scene_of(engine, loaded.settings, default_question())
         return open_lesson(engine, watch, scene, chosen, done=chosen in progress.done, in_app=False)
 
     show(on_model(loaded, model, lesson), as_json=as_json)

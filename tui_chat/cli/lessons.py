@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tui_chat.cli.inference import LoadedModel, find_model
+from tui_chat.cli.progress_line import ProgressLine, is_dumb
 from tui_chat.lessons.documents import dump
 from tui_chat.lessons.drawing import draw
 from tui_chat.lessons.report import Line, Report, Tone
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
 
 _WIDTH = 100
-"""Cells of a line where the output is no terminal, and the most on one: longer lines are hard to read."""
+"""Cells of a line where nothing says them, and the most in any case: longer lines are hard to read."""
 
 _STYLES: dict[Tone, dict[str, object]] = {
     Tone.STRONG: {"bold": True},
@@ -79,30 +80,14 @@ def show(report: Report, *, as_json: bool) -> None:
 
 
 def width() -> int:
-    """Cells of a line of output."""
-    if not sys.stdout.isatty():
+    """Cells of a line of output; `COLUMNS` says them where it is no terminal, too."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
         return _WIDTH
     return min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns)
 
 
 def painted(line: Line) -> str:
     """A line with its tones where standard output shows them, and as it is elsewhere."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or is_dumb():
         return "".join(span.text for span in line).rstrip()
     return "".join(click.style(span.text, **_STYLES.get(span.tone, {})) for span in line)  # type: ignore[arg-type]
-
-
-class ProgressLine:
-    """One line on stderr that is written over; nothing where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self._active = sys.stderr is not None and sys.stderr.isatty()
-
-    def update(self, text: str) -> None:
-        """Show another text."""
-        if self._active:
-            click.echo(f"\r\x1b[2K{text}", nl=False, err=True)
-
-    def clear(self) -> None:
-        """Take the line away."""
-        self.update("")

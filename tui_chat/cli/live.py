@@ -10,6 +10,7 @@ from typing import Self
 import click
 
 from tui_chat.cli.lessons import painted, width
+from tui_chat.cli.progress_line import is_dumb
 from tui_chat.lessons.drawing import draw
 from tui_chat.lessons.report import Report
 
@@ -20,14 +21,14 @@ _INTERVAL_S = 1 / 15
 class LiveReport:
     """Shows a growing report on standard output, and takes it away when the `with` block ends.
 
-    Where standard output is no terminal it shows nothing.
+    Where standard output is no terminal, or one that knows no control sequences, it shows nothing.
 
     Args:
         active: False shows nothing anywhere.
     """
 
     def __init__(self, *, active: bool = True) -> None:
-        self._active = active and sys.stdout is not None and sys.stdout.isatty()
+        self._active = active and sys.stdout is not None and sys.stdout.isatty() and not is_dumb()
         self._n_lines = 0
         self._shown_at = -_INTERVAL_S
 

@@ -8,7 +8,7 @@ import click
 
 from tui_chat.cli.lessons import on_model, show
 from tui_chat.cli.options import Command, config_option, current_settings, json_option, llm_options, model_option
-from tui_chat.cli.scenes import DEFAULT_QUESTION, question_ids
+from tui_chat.cli.scenes import default_question, piped_text, question_ids
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 def command(prompt: str | None, n: int, chat: bool, as_json: bool, model: str | None) -> None:
     """Show the distribution of the token after PROMPT: logits, probabilities, entropy, the greedy choice.
 
-    PROMPT is continued as it stands unless --chat is given; without PROMPT, the beginning of an answer is shown.
+    PROMPT is continued as it stands unless --chat is given. It may be piped in instead; without any, the beginning of
+    an answer is shown.
     """
     loaded = current_settings()
-    text, as_chat = (DEFAULT_QUESTION, True) if prompt is None else (prompt, chat)
+    prompt = piped_text() if prompt is None else prompt
+    text, as_chat = (default_question(), True) if prompt is None else (prompt, chat)
 
     def lesson(engine: Engine, watch: Watch) -> Report:
         from tui_chat.lessons.logits import logits

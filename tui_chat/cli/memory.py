@@ -14,7 +14,7 @@ from tui_chat.cli.options import Command, config_option, current_settings, json_
 @config_option
 @llm_options
 def command(as_json: bool, model: str | None) -> None:
-    """Show what a loaded model takes: weights by type, KV cache with its formula, working space, process and GPU."""
+    """Show what a loaded model takes: weights by type, KV cache with its formula, compute buffers, process and GPU."""
     from tui_chat.lessons.memory import memory
 
     show(on_model(current_settings(), model, memory), as_json=as_json)

@@ -83,7 +83,6 @@ def current_settings() -> LoadedSettings:
 
     Raises:
         ConfigError: A setting does not hold.
-        UsageError: There is no such language.
     """
     from tui_chat.config import load_settings
 

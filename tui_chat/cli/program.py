@@ -19,6 +19,7 @@ import click
 from tui_chat import __version__, paths
 from tui_chat.cli.logfile import start_logging
 from tui_chat.errors import StorageError, TuiChatError, UsageError
+from tui_chat.language import said
 
 PROGRAM = "tui-chat"
 
@@ -61,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         return _report_click(error)
     except TuiChatError as error:
-        complain(str(error))
+        complain(said(error))
         return error.exit_code
     except BrokenPipeError:
         _drop_stdout()

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import select
+import stat
+import sys
 from typing import TYPE_CHECKING
 
 from tui_chat.errors import UsageError
-from tui_chat.language import N_, _
+from tui_chat.language import _
 
 if TYPE_CHECKING:
     from tui_chat.config import Settings
     from tui_chat.engine.engine import Engine
     from tui_chat.lessons.scene import Scene
 
-DEFAULT_QUESTION = N_("What is a token?")
-"""Asked where the command line asks nothing."""
+
+PIPE_WAIT_S = 1.0
+"""How long an open pipe may be silent before it counts as empty."""
+
+
+def default_question() -> str:
+    """Asked where the command line asks nothing."""
+    from tui_chat.lessons.scene import EXAMPLE_QUESTION
+
+    return _(EXAMPLE_QUESTION)
+
+
+def piped_text() -> str | None:
+    """What is piped into standard input, without the line end behind it; None where nothing is.
+
+    A pipe on which nothing comes for a second counts as nothing: programs that start others often leave one open.
+
+    Raises:
+        UsageError: It is no UTF-8 text.
+    """
+    from tui_chat.lessons.reading import blocks
+
+    try:
+        file = sys.stdin.fileno()
+        mode = os.fstat(file).st_mode
+    except (AttributeError, OSError, ValueError):  # closed, or not of the system
+        return None
+    if not stat.S_ISREG(mode) and not (stat.S_ISFIFO(mode) and select.select([file], [], [], PIPE_WAIT_S)[0]):
+        return None
+    text = "".join(blocks(sys.stdin.buffer, _("standard input")))
+    return text.removesuffix("\n").removesuffix("\r") or None
 
 
 def scene_of(engine: Engine, settings: Settings, text: str, *, seed: int = 0) -> Scene:

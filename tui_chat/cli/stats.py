@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -45,7 +46,7 @@ def _report() -> Report:
         if newest is None:
             raise UsageError(nothing)
         answers = [
-            AnswerFigures.of(message, store.traces(message.id))
+            replace(AnswerFigures.of(message, store.traces(message.id)), may_go_on=not message.finished)
             for message in store.load(newest.id).path
             if message.role is Role.ASSISTANT
         ]

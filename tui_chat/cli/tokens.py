@@ -7,8 +7,9 @@ import sys
 import click
 
 from tui_chat.cli.inference import find_model
-from tui_chat.cli.lessons import ProgressLine, show
+from tui_chat.cli.lessons import show
 from tui_chat.cli.options import Command, config_option, current_settings, json_option, model_option
+from tui_chat.cli.progress_line import ProgressLine
 from tui_chat.errors import UsageError
 from tui_chat.language import N_, _
 from tui_chat.lessons.watch import Watch

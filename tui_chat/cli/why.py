@@ -17,8 +17,7 @@ from tui_chat.cli.options import (
     model_option,
     sampling_options,
 )
-from tui_chat.cli.scenes import DEFAULT_QUESTION, scene_of
-from tui_chat.language import _
+from tui_chat.cli.scenes import default_question, scene_of
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -43,7 +42,7 @@ def command(figure: str | None, prompt: str | None, as_json: bool, model: str | 
     from tui_chat.lessons.formulas import find_figure
 
     loaded = current_settings()
-    question = _(DEFAULT_QUESTION) if prompt is None else prompt
+    question = default_question() if prompt is None else prompt
     if figure is not None:
         find_figure(figure)
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from tui_chat.commands.educational import commands as educational_commands
 from tui_chat.commands.every_setting import commands as every_setting_commands
 from tui_chat.commands.explain import commands as explain_commands
-from tui_chat.commands.fuzzy import nearest
+from tui_chat.commands.fuzzy import did_you_mean, nearest
+from tui_chat.commands.groups import CONVERSATION, PROGRAM
 from tui_chat.commands.haiku import commands as haiku_commands
 from tui_chat.commands.help import help_command
 from tui_chat.commands.inside import commands as inside_commands
 from tui_chat.commands.learn import commands as learn_commands
-from tui_chat.commands.lessons import commands as lesson_commands
+from tui_chat.commands.logits import commands as logits_commands
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.perplexity import commands as perplexity_commands
 from tui_chat.commands.prompting import commands as prompting_commands
@@ -24,7 +25,9 @@ from tui_chat.commands.stats import commands as stats_commands
 from tui_chat.commands.tokens import commands as tokens_commands
 from tui_chat.commands.training import commands as training_commands
 from tui_chat.commands.why import commands as why_commands
+from tui_chat.display.text import shortened
 from tui_chat.errors import UsageError
+from tui_chat.language import N_, _
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -46,7 +49,7 @@ def default_registry() -> Registry:
             *every_setting_commands(),
             *learn_commands(),
             *tokens_commands(),
-            *lesson_commands(),
+            *logits_commands(),
             *prompting_commands(),
             *haiku_commands(),
             *explain_commands(),
@@ -67,51 +70,61 @@ def _conversation() -> tuple[Command, ...]:
         Command(
             name="new",
             aliases=("clear",),
-            group="Conversation",
-            summary="Begin a new conversation",
-            run=lambda context, _: context.new_conversation(),
-            details="The present conversation stays stored.",
-            examples=(("/new", "begins with an empty context"),),
+            group=CONVERSATION,
+            summary=N_("Begin a new conversation"),
+            run=lambda context, _invocation: context.new_conversation(),
+            details=N_("The present conversation stays stored."),
+            examples=(("/new", N_("begins with an empty context")),),
         ),
         Command(
             name="retry",
             aliases=("regenerate",),
-            group="Conversation",
-            summary="Answer the last message once more",
-            run=lambda context, _: context.retry(),
-            details="The new answer stands beside the old one, which stays. With a fixed seed and the same settings it "
-            "comes out the same.",
-            examples=(("/retry", "draws another answer"),),
+            group=CONVERSATION,
+            summary=N_("Answer the last message once more"),
+            run=lambda context, _invocation: context.retry(),
+            details=N_(
+                "The new answer stands beside the old one, which stays. With a fixed seed and the same settings it "
+                "comes out the same."
+            ),
+            examples=(("/retry", N_("draws another answer")),),
         ),
         Command(
             name="stop",
-            group="Conversation",
-            summary="Stop the answer, or set the texts that end one",
+            group=CONVERSATION,
+            summary=N_("Stop the answer, or set the texts that end one"),
             run=_stop,
-            arguments=(Argument("texts", "stop strings, or off", lambda _: [("off", "no stop strings")]),),
-            details="Without an argument it stops the answer under way. With texts, an answer ends where one of them "
-            "comes; it is not shown.",
+            arguments=(
+                Argument("texts", N_("stop strings, or off"), lambda _context: [("off", _("no stop strings"))]),
+            ),
+            details=N_(
+                "Without an argument it stops the answer under way. With texts, an answer ends where one of them "
+                "comes; it is not shown."
+            ),
             examples=(
-                ("/stop", "stops the answer under way"),
-                ('/stop "###" END', "ends answers at either text"),
-                ("/stop off", "removes all stop strings"),
+                ("/stop", N_("stops the answer under way")),
+                ('/stop "###" END', N_("ends answers at either text")),
+                ("/stop off", N_("removes all stop strings")),
             ),
             present=lambda context: _listed(_stops(context)),
         ),
         Command(
             name="system",
-            group="Conversation",
-            summary="Set the text that tells the model how to behave",
+            group=CONVERSATION,
+            summary=N_("Set the text that tells the model how to behave"),
             run=_system,
-            arguments=(Argument("text", "any text, or off", lambda _: [("off", "no system text")], rest=True),),
-            details="It stands before the first message. Changing it begins a branch with the same messages; the old "
-            "one stays.",
-            examples=(
-                ("/system You're a pirate. Don't break character.", "sets it; quotes are not needed"),
-                ("/system off", "removes it"),
-                ("/system", "shows it"),
+            arguments=(
+                Argument("text", N_("any text, or off"), lambda _context: [("off", _("no system text"))], rest=True),
             ),
-            present=lambda context: _shortened(context.system() or "none"),
+            details=N_(
+                "It stands before the first message. Changing it begins a branch with the same messages; the old "
+                "one stays."
+            ),
+            examples=(
+                ("/system You're a pirate. Don't break character.", N_("sets it; quotes are not needed")),
+                ("/system off", N_("removes it")),
+                ("/system", N_("shows it")),
+            ),
+            present=lambda context: shortened(" ".join((context.system() or _("none")).split())),
         ),
     )
 
@@ -120,43 +133,45 @@ def _program(registry: Callable[[], Registry]) -> tuple[Command, ...]:
     return (
         Command(
             name="model",
-            group="Program",
-            summary="Load another model; the conversation stays",
+            group=PROGRAM,
+            summary=N_("Load another model; the conversation stays"),
             run=_model,
             arguments=(
                 Argument(
                     "model",
-                    "builtin, a path, a training, or owner/name:file.gguf",
+                    N_("builtin, a path, a training, or owner/name:file.gguf"),
                     lambda context: context.models(),
                     rest=True,
                 ),
             ),
-            details="A path to a .gguf file, a file of a repository on the Hub, or `builtin`. What is not on this "
-            "machine yet is fetched.",
+            details=N_(
+                "A path to a .gguf file, a file of a repository on the Hub, or `builtin`. What is not on this "
+                "machine yet is fetched."
+            ),
             examples=(
-                ("/model builtin", "loads the model inside the program"),
-                ("/model ~/models/qwen3-0.6b-q8_0.gguf", "loads a file"),
-                ("/model", "lists the models on this machine"),
+                ("/model builtin", N_("loads the model inside the program")),
+                ("/model ~/models/qwen3-0.6b-q8_0.gguf", N_("loads a file")),
+                ("/model", N_("lists the models on this machine")),
             ),
             present=lambda context: context.model(),
         ),
         Command(
             name="theme",
-            group="Program",
-            summary="Change the colours",
+            group=PROGRAM,
+            summary=N_("Change the colours"),
             run=_theme,
-            arguments=(Argument("name", "a theme", lambda context: [(name, "") for name in context.themes()]),),
-            examples=(("/theme", "lists the themes"),),
+            arguments=(Argument("name", N_("a theme"), lambda context: [(name, "") for name in context.themes()]),),
+            examples=(("/theme", N_("lists the themes")),),
             present=lambda context: context.theme(),
         ),
         help_command(registry),
         Command(
             name="quit",
             aliases=("exit",),
-            group="Program",
-            summary="Leave the program",
-            run=lambda context, _: context.quit(),
-            examples=(("/quit", "leaves at once; the conversation is stored"),),
+            group=PROGRAM,
+            summary=N_("Leave the program"),
+            run=lambda context, _invocation: context.quit(),
+            examples=(("/quit", N_("leaves at once; the conversation is stored")),),
         ),
     )
 
@@ -167,7 +182,7 @@ def _stops(context: CommandContext) -> tuple[str, ...]:
 
 
 def _listed(texts: Sequence[str]) -> str:
-    return ", ".join(repr(text) for text in texts) or "none"
+    return ", ".join(repr(text) for text in texts) or _("none")
 
 
 def _stop(context: CommandContext, invocation: Invocation) -> None:
@@ -176,7 +191,7 @@ def _stop(context: CommandContext, invocation: Invocation) -> None:
         if context.is_answering():
             context.stop()
         else:
-            text = f"No answer is under way. Stop strings: **{_listed(_stops(context))}**."
+            text = _("No answer is under way. Stop strings: **{stops}**.").format(stops=_listed(_stops(context)))
             if _stops(context):
                 show_setting(context, invocation, "stop", text)
             else:
@@ -184,7 +199,7 @@ def _stop(context: CommandContext, invocation: Invocation) -> None:
         return
     texts = () if words == ("off",) else tuple(dict.fromkeys(word for word in words if word))
     context.set_setting("stop", texts)
-    context.notify(f"stop strings: {_listed(texts)}")
+    context.notify(_("stop strings: {stops}").format(stops=_listed(texts)))
 
 
 def _system(context: CommandContext, invocation: Invocation) -> None:
@@ -200,10 +215,11 @@ def _system(context: CommandContext, invocation: Invocation) -> None:
 
             context.report(f"/{invocation.name}", lesson)
             return
-        context.show(f"The system text is:\n\n{_quoted(present)}" if present else "There is no system text.")
+        said = _("The system text is:") + f"\n\n{_quoted(present)}" if present else _("There is no system text.")
+        context.show(said)
         return
     context.set_system(None if text == "off" else text)
-    context.notify("the system text is gone" if text == "off" else "the system text is set")
+    context.notify(_("the system text is gone") if text == "off" else _("the system text is set"))
 
 
 def _model(context: CommandContext, invocation: Invocation) -> None:
@@ -212,28 +228,25 @@ def _model(context: CommandContext, invocation: Invocation) -> None:
         context.switch_model(text)
         return
     rows = "\n".join(f"| `/model {name}` | {detail} |" for name, detail in context.models())
-    loaded = f"Loaded: **{context.model()}**." if context.model() else "No model is loaded."
-    context.show(f"{loaded}\n\n| write | model |\n|---|---|\n{rows}" if rows else loaded)
+    loaded = _("Loaded: **{model}**.").format(model=context.model()) if context.model() else _("No model is loaded.")
+    head = "| {write} | {model} |".format(write=_("write"), model=_("model"))
+    context.show(f"{loaded}\n\n{head}\n|---|---|\n{rows}" if rows else loaded)
 
 
 def _theme(context: CommandContext, invocation: Invocation) -> None:
     name = invocation.text()
     themes = list(context.themes())
     if not name:
-        listed = "\n".join(f"- `{theme}`" + (" (now)" if theme == context.theme() else "") for theme in themes)
-        context.show(f"Themes:\n\n{listed}")
+        now = _("now")
+        listed = "\n".join(f"- `{theme}`" + (f" ({now})" if theme == context.theme() else "") for theme in themes)
+        context.show(_("Themes:") + f"\n\n{listed}")
         return
     by_fold = {theme.casefold(): theme for theme in themes}
     if name.casefold() not in by_fold:
         near = nearest(name, themes)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(themes)}"
-        raise UsageError(f"there is no theme {name}: {hint}")
+        hint = did_you_mean(near) if near else _("there are {names}").format(names=", ".join(themes))
+        raise UsageError(_("there is no theme {name}: {hint}").format(name=name, hint=hint))
     context.set_theme(by_fold[name.casefold()])
-
-
-def _shortened(text: str, width: int = 40) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def _quoted(text: str) -> str:

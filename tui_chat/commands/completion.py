@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tui_chat.commands.fuzzy import Match, Span, match
 from tui_chat.commands.registry import Command, CommandContext, Registry
+from tui_chat.language import _
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ def _commands(query: str, registry: Registry, context: CommandContext) -> list[S
         insert = f"/{command.name} " if command.arguments else f"/{command.name}"
         # With nothing typed yet, the order of the help is the best there is.
         rank = (*fit.rank, order) if query else (0, 0, 0, order)
-        found.append((rank, Suggestion(label, insert, command.summary, spans, value)))
-    return [suggestion for _, suggestion in sorted(found, key=lambda pair: pair[0])]
+        found.append((rank, Suggestion(label, insert, _(command.summary), spans, value)))
+    return [suggestion for _rank, suggestion in sorted(found, key=lambda pair: pair[0])]
 
 
 def _best_name(query: str, command: Command) -> tuple[str, Match] | None:
@@ -89,22 +90,27 @@ def _best_name(query: str, command: Command) -> tuple[str, Match] | None:
     ]
     if not fits:
         return None
-    _, _, name, fit = min(fits, key=lambda item: item[:2])
+    _rank, _order, name, fit = min(fits, key=lambda item: item[:2])
     return name, fit
 
 
 def _argument(command: Command, typed: str, start: int, context: CommandContext) -> Completion | None:
     argument = command.arguments[0]
-    rest = typed[start:]
+    rest, before = typed[start:], list[str]()
     if not argument.rest:
         index = len(re.findall(r"\S+\s+", rest))
         if index >= len(command.arguments):
             return None
         argument = command.arguments[index]
+        before = rest.split()[:index]
         start += len(rest) - len(re.split(r"\s+", rest)[-1])
     query = typed[start:].strip("'\"")
     value = command.present(context) if command.present else ""
-    hint = f"{argument.name}: {argument.hint}" + (f" · now {value}" if value else "")
+    if argument.present is not None:
+        value = argument.present(context, before)
+    hint = f"{argument.name}: {_(argument.hint)}"
+    if value:
+        hint += " · " + _("now {value}").format(value=value)
     suggestions: list[tuple[tuple[int, int, int, int], Suggestion]] = []
     for order, (text, detail) in enumerate(argument.values(context) if argument.values else ()):
         fit = match(query, text)
@@ -112,4 +118,4 @@ def _argument(command: Command, typed: str, start: int, context: CommandContext)
             rank = (*fit.rank, order) if query else (0, 0, 0, order)
             insert = text if argument.rest else shlex.quote(text)
             suggestions.append((rank, Suggestion(text, insert, detail, fit.spans)))
-    return Completion(start, tuple(item for _, item in sorted(suggestions, key=lambda pair: pair[0])), hint)
+    return Completion(start, tuple(item for _rank, item in sorted(suggestions, key=lambda pair: pair[0])), hint)

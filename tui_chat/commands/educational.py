@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tui_chat.commands.lessons import GROUP
+from tui_chat.commands.groups import LESSONS
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
 from tui_chat.errors import UsageError
+from tui_chat.language import N_, _
 
 _WORDS = {True: "on", False: "off"}
 
@@ -15,20 +16,25 @@ def commands() -> tuple[Command, ...]:
     return (
         Command(
             name="educational",
-            group=GROUP,
-            summary="Log after each answer how it came about",
+            group=LESSONS,
+            summary=N_("Log after each answer how it came about"),
             run=_educational,
             arguments=(
                 Argument(
                     "on|off",
-                    "on or off",
-                    lambda _: [("on", "a log after each answer"), ("off", "answers alone")],
+                    N_("on or off"),
+                    lambda _context: [("on", _("a log after each answer")), ("off", _("answers alone"))],
                 ),
             ),
-            details="The log follows an answer through the model: text to ids, embedding width and layers, the time of "
-            "prefill and decode, the use of the cache, and why it ended. `--educational` begins with it on, and so "
-            "does `ui.educational` in the settings.",
-            examples=(("/educational on", "logs from the next answer on"), ("/educational off", "shows answers alone")),
+            details=N_(
+                "The log follows an answer through the model: text to ids, embedding width and layers, the time of "
+                "prefill and decode, the use of the cache, and why it ended. `--educational` begins with it on, and so "
+                "does `ui.educational` in the settings."
+            ),
+            examples=(
+                ("/educational on", N_("logs from the next answer on")),
+                ("/educational off", N_("shows answers alone")),
+            ),
             present=lambda context: _WORDS[context.educational()],
         ),
     )
@@ -38,11 +44,13 @@ def _educational(context: CommandContext, invocation: Invocation) -> None:
     word = invocation.text().lower()
     if not word:
         context.show(
-            f"The educational mode is **{_WORDS[context.educational()]}**. `/educational on` logs after each answer "
-            "how it came about, `/educational off` leaves that out."
+            _(
+                "The educational mode is **{state}**. `/educational on` logs after each answer how it came about, "
+                "`/educational off` leaves that out."
+            ).format(state=_WORDS[context.educational()])
         )
         return
     if word not in _WORDS.values():
-        raise UsageError(f"/educational is on or off, not {word!r}")
+        raise UsageError(_("/educational is on or off, not {word!r}").format(word=word))
     context.set_educational(word == "on")
-    context.notify(f"the educational mode is {word}" + (" from the next answer on" if word == "on" else ""))
+    context.notify(_("a log follows from the next answer on") if word == "on" else _("answers come without a log now"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from tui_chat.language import _
 
 Span = tuple[int, int]
 """Start and end of a stretch of characters."""
@@ -49,8 +51,13 @@ def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     names = list(dict.fromkeys(names))
     close = difflib.get_close_matches(word, names, n=count, cutoff=0.5)
     found = [(match(word, name), name) for name in names]
-    fuzzy = [name for _, name in sorted((m.rank, name) for m, name in found if m is not None and word)]
+    fuzzy = [name for _rank, name in sorted((m.rank, name) for m, name in found if m is not None and word)]
     return list(dict.fromkeys(close + fuzzy))[:count]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """The question that an error about a misspelt word ends with."""
+    return _("did you mean {names}?").format(names=_(" or ").join(names))
 
 
 def _places(wanted: str, text: str) -> list[int] | None:

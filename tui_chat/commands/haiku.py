@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_chat.commands.lessons import GROUP
+from tui_chat.commands.groups import LESSONS
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
+from tui_chat.language import N_
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -19,14 +20,16 @@ def commands() -> tuple[Command, ...]:
     return (
         Command(
             name="haiku",
-            group=GROUP,
-            summary="Write a haiku at four temperatures, side by side",
+            group=LESSONS,
+            summary=N_("Write a haiku at four temperatures, side by side"),
             run=_haiku,
-            arguments=(Argument("topic", "what it is about", rest=True),),
-            details="The same prompt greedy and at temperature 0.7, 1.5 and 2.0, with one seed; temperature alone "
-            "acts. Look at the place where the texts first part: there stand the tokens the model had to choose from, "
-            "and how each temperature shifts the probability between them. `/seed` gives other draws.",
-            examples=(("/haiku", "about the sea"), ("/haiku winter", "about a topic of your own")),
+            arguments=(Argument("topic", N_("what it is about"), rest=True),),
+            details=N_(
+                "The same prompt greedy and at temperature 0.7, 1.5 and 2.0, with one seed; temperature alone acts. "
+                "Look at the place where the texts first part: there stand the tokens the model had to choose from, "
+                "and how each temperature shifts the probability between them. `/seed` gives other draws."
+            ),
+            examples=(("/haiku", N_("about the sea")), ("/haiku winter", N_("about a topic of your own"))),
         ),
     )
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 
+from tui_chat.commands.groups import PROGRAM
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext, Registry
-from tui_chat.language import _
+from tui_chat.language import N_, _
 from tui_chat.lessons.report import Block, Facts, Heading, Report, Span, Tone, Verbatim, Words
 
 TWINS: Mapping[str, str] = {
@@ -62,19 +63,21 @@ def help_command(registry: Callable[[], Registry]) -> Command:
     return Command(
         name="help",
         aliases=("commands",),
-        group="Program",
-        summary="Explain the commands, or one of them",
+        group=PROGRAM,
+        summary=N_("Explain the commands, or one of them"),
         run=run,
         arguments=(
             Argument(
                 "command",
-                "the name of a command",
-                lambda context: [(command.name, command.summary) for command in registry()],
+                N_("the name of a command"),
+                lambda _context: [(command.name, _(command.summary)) for command in registry()],
             ),
         ),
-        details="All commands stand in groups, by what they are for. With a name it tells one command's syntax, "
-        "present value, range and examples, and what to look at. The keys are behind F1.",
-        examples=(("/help", "lists all"), ("/help temp", "explains one command")),
+        details=N_(
+            "All commands stand in groups, by what they are for. With a name it tells one command's syntax, "
+            "present value, range and examples, and what to look at. The keys are behind F1."
+        ),
+        examples=(("/help", N_("lists all")), ("/help temp", N_("explains one command"))),
     )
 
 
@@ -84,8 +87,8 @@ def help_all(registry: Iterable[Command]) -> Report:
     column = max(len(command.syntax) for command in commands)
     blocks: list[Block] = []
     for group, members in groupby(commands, key=lambda command: command.group):
-        rows = tuple((f"`{command.syntax.ljust(column)}`", command.summary) for command in members)
-        blocks += [Heading(group), Facts(rows)]
+        rows = tuple((f"`{command.syntax.ljust(column)}`", _(command.summary)) for command in members)
+        blocks += [Heading(_(group)), Facts(rows)]
     blocks.append(
         Words(
             _(
@@ -95,7 +98,7 @@ def help_all(registry: Iterable[Command]) -> Report:
         )
     )
     document = {"commands": [_document(command) for command in commands]}
-    return Report("help", blocks, document)
+    return Report(_("help"), blocks, document)
 
 
 def help_for(command: Command, context: CommandContext) -> Report:
@@ -103,17 +106,17 @@ def help_for(command: Command, context: CommandContext) -> Report:
     rows = [(_("syntax"), f"`{command.syntax}`")]
     if command.aliases:
         rows.append((_("also"), "  ".join(f"`/{alias}`" for alias in command.aliases)))
-    rows += [(argument.name, argument.hint) for argument in command.arguments]
+    rows += [(argument.name, _(argument.hint)) for argument in command.arguments]
     now = command.present(context) if command.present else ""
     if now:
         rows.append((_("now"), now))
     if command.name in TWINS:
         rows.append((_("in a shell"), f"`{TWINS[command.name]}`"))
-    blocks: list[Block] = [Heading(command.summary), Facts(tuple(rows))]
+    blocks: list[Block] = [Heading(_(command.summary)), Facts(tuple(rows))]
     if command.details:
-        blocks.append(Words(_literal(command.details)))
+        blocks.append(Words(_literal(_(command.details))))
     blocks += [Heading(_("Try it")), _examples(command)]
-    return Report(f"help {command.name}", blocks, {**_document(command), "now": now or None})
+    return Report(_("help {command}").format(command=command.name), blocks, {**_document(command), "now": now or None})
 
 
 def _examples(command: Command) -> Block:
@@ -121,9 +124,9 @@ def _examples(command: Command) -> Block:
     if max(len(line) for line, _does in command.examples) > _COLUMN:
         spans: list[Span] = []
         for line, text in command.examples:
-            spans += [Span(f"\n{line}" if spans else line, Tone.ACCENT), Span(f"\n    {text}")]
+            spans += [Span(f"\n{line}" if spans else line, Tone.ACCENT), Span(f"\n    {_(text)}")]
         return Verbatim(tuple(spans))
-    return Facts(tuple((f"`{line}`", text) for line, text in command.examples))
+    return Facts(tuple((f"`{line}`", _(text)) for line, text in command.examples))
 
 
 def _document(command: Command) -> dict[str, object]:

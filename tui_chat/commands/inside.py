@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tui_chat.commands.lessons import GROUP
+from tui_chat.commands.groups import LESSONS
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Command, CommandContext, Lesson
+from tui_chat.language import N_
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -20,30 +21,36 @@ def commands() -> tuple[Command, ...]:
     return (
         Command(
             name="memory",
-            group=GROUP,
-            summary="Show what the model and this conversation take of memory",
+            group=LESSONS,
+            summary=N_("Show what the model and this conversation take of memory"),
             run=_showing(_memory),
-            details="Weights by type, the KV cache with its formula and the live values in it, working space, process "
-            "and GPU. Look at the row *now* as the conversation grows.",
-            examples=(("/memory", "what is taken at this moment"),),
+            details=N_(
+                "Weights by type, the KV cache with its formula and the live values in it, compute buffers, process "
+                "and GPU. Look at the row *now* as the conversation grows."
+            ),
+            examples=(("/memory", N_("what is taken at this moment")),),
         ),
         Command(
             name="kernels",
-            group=GROUP,
-            summary="Show what computes the model, and what another build would give",
+            group=LESSONS,
+            summary=N_("Show what computes the model, and what another build would give"),
             run=_showing(_kernels),
-            details="Backends, devices, what the code for the CPU uses, flash attention, threads, batches; and the "
-            "command for each other build of llama.cpp. Look for what the CPU has and the build does not use.",
-            examples=(("/kernels", "what runs where"),),
+            details=N_(
+                "Backends, devices, what the code for the CPU uses, flash attention, threads, batches; and the "
+                "command for each other build of llama.cpp. Look for what the CPU has and the build does not use."
+            ),
+            examples=(("/kernels", N_("what runs where")),),
         ),
         Command(
             name="checkpoint",
-            group=GROUP,
-            summary="Show what the loaded file says of itself",
+            group=LESSONS,
+            summary=N_("Show what the loaded file says of itself"),
             run=_showing(_checkpoint),
-            details="Architecture, sizes, tensors by type, tokenizer, chat template, and how it was trained where the "
-            "file tells. `tui-chat info` does the same for any file.",
-            examples=(("/checkpoint", "the header of the loaded file"),),
+            details=N_(
+                "Architecture, sizes, tensors by type, tokenizer, chat template, and how it was trained where the "
+                "file tells. `tui-chat info` does the same for any file."
+            ),
+            examples=(("/checkpoint", N_("the header of the loaded file")),),
         ),
     )
 

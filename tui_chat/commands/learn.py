@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_chat.commands.lessons import GROUP
+from tui_chat.commands.groups import LESSONS
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
+from tui_chat.language import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,14 +22,16 @@ def commands() -> tuple[Command, ...]:
     return (
         Command(
             name="learn",
-            group=GROUP,
-            summary="Take a course of ten short lessons, each with something to do",
+            group=LESSONS,
+            summary=N_("Take a course of ten short lessons, each with something to do"),
             run=_learn,
-            arguments=(Argument("number", "1 to 10", _numbers),),
-            details="Each lesson explains one thing with figures of the loaded model, and ends with a task. The app "
-            "sees by itself when it is done, keeps that for the next time, and names the next lesson.",
-            examples=(("/learn", "the lessons, and which are done"), ("/learn 1", "opens the first one")),
-            present=lambda context: f"{len(context.course().done)} of 10 done",
+            arguments=(Argument("number", N_("1 to 10"), _numbers),),
+            details=N_(
+                "Each lesson explains one thing with figures of the loaded model, and ends with a task. The app "
+                "sees by itself when it is done, keeps that for the next time, and names the next lesson."
+            ),
+            examples=(("/learn", N_("the lessons, and which are done")), ("/learn 1", N_("opens the first one"))),
+            present=lambda context: _("{n} of 10 done").format(n=len(context.course().done)),
         ),
     )
 
@@ -55,7 +58,6 @@ def _learn(context: CommandContext, invocation: Invocation) -> None:
 
 
 def _numbers(context: CommandContext) -> Sequence[tuple[str, str]]:
-    from tui_chat.language import _
     from tui_chat.lessons.course.lessons import LESSONS
 
     done = context.course().done

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from tui_chat.errors import UsageError
+from tui_chat.language import _
 
 _COMMAND = re.compile(r"/([A-Za-z][\w-]*)(?=\s|$)")
 
@@ -29,15 +30,23 @@ class Invocation:
         try:
             return tuple(shlex.split(self.rest))
         except ValueError as error:
-            reason = "ends with a backslash" if "escape" in str(error) else "has a quotation mark that is not closed"
-            raise UsageError(f"/{self.name} {self.rest} {reason}") from error
+            reason = (
+                _("{line} ends with a backslash")
+                if "escape" in str(error)
+                else _("{line} has a quotation mark that is not closed")
+            )
+            raise UsageError(reason.format(line=f"/{self.name} {self.rest}")) from error
 
     def text(self) -> str:
-        """The rest as one text: as typed, but without quotes where they stand around all of it."""
-        rest = self.rest
-        if len(rest) > 1 and rest[0] == rest[-1] and rest[0] in "'\"" and rest[0] not in rest[1:-1]:
-            return rest[1:-1]
-        return rest
+        """The rest as one text: as typed, but where it is one word in quotes, as a shell reads that."""
+        if self.rest[:1] in ("'", '"'):
+            try:
+                words = shlex.split(self.rest)
+            except ValueError:  # an apostrophe
+                return self.rest
+            if len(words) == 1:
+                return words[0]
+        return self.rest
 
 
 def parse_command(line: str) -> Invocation | None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from tui_chat.commands.fuzzy import nearest
+from tui_chat.commands.fuzzy import did_you_mean, nearest
 from tui_chat.commands.parsing import Invocation, parse_command
 from tui_chat.errors import UsageError
+from tui_chat.language import _
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -120,7 +121,7 @@ class CommandContext(Protocol):
         """How far the user is in the course of lessons."""
 
     def inspected(self) -> Inspected:
-        """The token selected in the inspector, else the newest one, and what is known of its answer."""
+        """The token selected in the inspector, else the most surprising one, and what is known of its answer."""
 
     def show(self, markdown: str) -> None:
         """Put a card into the transcript; the model does not see it."""
@@ -136,6 +137,8 @@ class Argument:
     values: Callable[[CommandContext], Sequence[tuple[str, str]]] | None = None
     """(value, what it is) to complete with."""
     optional: bool = True
+    present: Callable[[CommandContext, Sequence[str]], str] | None = None
+    """The value it would change, from the words before it; None leaves that to the command."""
     rest: bool = False
     """Takes the rest of the line as it is, spaces and apostrophes and all."""
 
@@ -199,8 +202,8 @@ class Registry:
         command = self._by_name.get(name)
         if command is None:
             near = [f"/{other}" for other in nearest(name, self._by_name)]
-            hint = f"did you mean {' or '.join(near)}?" if near else "/help lists all commands"
-            raise UsageError(f"there is no command /{name}: {hint}")
+            hint = did_you_mean(near) if near else _("/help lists all commands")
+            raise UsageError(_("there is no command {name}: {hint}").format(name=f"/{name}", hint=hint))
         return command
 
     def execute(self, line: str, context: CommandContext) -> bool:
@@ -215,6 +218,7 @@ class Registry:
             return False
         command = self.find(invocation.name)
         if invocation.rest and not command.arguments:
-            raise UsageError(f"/{command.name} takes no argument, so {invocation.rest!r} is one too many")
+            text = _("{command} takes no argument, so {rest!r} is one too many")
+            raise UsageError(text.format(command=f"/{command.name}", rest=invocation.rest))
         command.run(context, Invocation(command.name, invocation.rest))
         return True

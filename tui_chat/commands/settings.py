@@ -7,18 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tui_chat.commands.groups import SAMPLING
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
 from tui_chat.engine.types import SamplingParams
 from tui_chat.errors import UsageError
+from tui_chat.language import N_, _, n_
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
     from tui_chat.lessons.report import Report
     from tui_chat.lessons.watch import Watch
-
-GROUP = "Sampling"
-"""Heading of these commands in the help."""
 
 MAX_TOKENS = 1_000_000
 """Longest answer that may be asked for."""
@@ -30,8 +29,8 @@ class Knob:
 
     command: str
     field: str
-    low: float
-    high: float
+    range: str
+    """The values it takes, in words."""
     off: float | None
     """The value that makes its stage do nothing."""
     summary: str
@@ -40,68 +39,62 @@ class Knob:
     whole: bool = False
     aliases: tuple[str, ...] = ()
 
-    @property
-    def range(self) -> str:
-        """The values it takes, in words."""
-        top = "any size" if self.high >= 2**31 - 1 else f"{self.high:g}"
-        text = f"{self.low:g} to {top}"
-        return text if self.off is None else f"{text}, {self.off:g} is off"
-
 
 KNOBS = (
     Knob(
         "temp",
         "temperature",
-        0,
-        100,
+        N_("0 to 100"),
         None,
-        "Set the temperature: how daring the draw is",
-        "Divides the logits before the draw. **0** always takes the best token; **1** draws from the model's own "
-        "distribution; above it, unlikely tokens gain. Watch the bars after the chain flatten as you raise it.",
+        N_("Set the temperature: how daring the draw is"),
+        N_(
+            "Divides the logits before the draw. **0** always takes the best token; **1** draws from the model's own "
+            "distribution; above it, unlikely tokens gain. Watch the bars after the chain flatten as you raise it."
+        ),
         "0.7",
         aliases=("temperature",),
     ),
     Knob(
         "top-k",
         "top_k",
+        N_("0 to any size, 0 is off"),
         0,
-        2**31 - 1,
-        0,
-        "Keep only the k best tokens",
-        "Everything below the k best tokens is cut. **1** is greedy. Watch the survivors after the top-k stage.",
+        N_("Keep only the k best tokens"),
+        N_("Everything below the k best tokens is cut. **1** is greedy. Watch the survivors after the top-k stage."),
         "40",
         whole=True,
     ),
     Knob(
         "top-p",
         "top_p",
-        0,
+        N_("0 to 1, 1 is off"),
         1,
-        1,
-        "Keep the best tokens that together reach probability p",
-        "The smallest set of best tokens whose probabilities sum to p survives: few where the model is sure, many "
-        "where it is not. Compare its survivors at a certain and at an open place of the answer.",
+        N_("Keep the best tokens that together reach probability p"),
+        N_(
+            "The smallest set of best tokens whose probabilities sum to p survives: few where the model is sure, many "
+            "where it is not. Compare its survivors at a certain and at an open place of the answer."
+        ),
         "0.9",
     ),
     Knob(
         "min-p",
         "min_p",
+        N_("0 to 1, 0 is off"),
         0,
-        1,
-        0,
-        "Keep tokens with at least this share of the best one's probability",
-        "A cut that moves with the model's certainty. **0.05** to **0.1** keeps high temperatures readable.",
+        N_("Keep tokens with at least this share of the best one's probability"),
+        N_("A cut that moves with the model's certainty. **0.05** to **0.1** keeps high temperatures readable."),
         "0.05",
     ),
     Knob(
         "repeat-penalty",
         "repeat_penalty",
-        0.01,
-        100,
+        N_("0.01 to 100, 1 is off"),
         1,
-        "Make tokens less likely that came a short while ago",
-        "Divides positive logits of recent tokens and multiplies negative ones. Above about **1.3** it harms ordinary "
-        "words that must come again.",
+        N_("Make tokens less likely that came a short while ago"),
+        N_(
+            "Divides positive logits of recent tokens and multiplies negative ones. Above about **1.3** it harms "
+            "ordinary words that must come again."
+        ),
         "1.1",
         aliases=("penalty",),
     ),
@@ -145,11 +138,11 @@ def shown(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, tuple):
         return ", ".join(": ".join(map(shown, item)) if isinstance(item, tuple) else shown(item) for item in value) or (
-            "none"
+            _("none")
         )
     if isinstance(value, str) and not value.isidentifier():
         return repr(value)
-    return "none" if value is None else str(value)
+    return _("none") if value is None else str(value)
 
 
 def _knob_command(knob: Knob) -> Command:
@@ -163,9 +156,13 @@ def _knob_command(knob: Knob) -> Command:
                 context,
                 invocation,
                 knob.field,
-                f"**/{knob.command}** is **{present(context)}** ({knob.range}).",
-                knob.details,
-                f"Change it with `/{knob.command} {knob.example}`, back with `/{knob.command} default`.",
+                _("**{command}** is **{value}** ({range}).").format(
+                    command=f"/{knob.command}", value=present(context), range=_(knob.range)
+                ),
+                _(knob.details),
+                _("Change it with `{line}`, back with `{back}`.").format(
+                    line=f"/{knob.command} {knob.example}", back=f"/{knob.command} default"
+                ),
             )
             return
         value: int | float | None
@@ -177,16 +174,16 @@ def _knob_command(knob: Knob) -> Command:
             value = _number(word, knob.command, whole=knob.whole, example=knob.example)
             SamplingParams(**{knob.field: value})  # type: ignore[arg-type]  # raises SamplingError out of range
         context.set_sampling(knob.field, value)
-        context.notify(f"{knob.field} is now {shown(value)}")
+        context.notify(_("{name} is now {value}").format(name=knob.field, value=shown(value)))
 
-    examples = [(f"/{knob.command} {knob.example}", f"sets it to {knob.example}")]
+    examples = [(f"/{knob.command} {knob.example}", N_("sets it"))]
     if knob.off is not None:
-        examples.append((f"/{knob.command} off", "takes the stage out of the chain"))
-    examples.append((f"/{knob.command}", "shows the present value"))
+        examples.append((f"/{knob.command} off", N_("takes the stage out of the chain")))
+    examples.append((f"/{knob.command}", N_("shows the present value")))
     return Command(
         name=knob.command,
         aliases=knob.aliases,
-        group=GROUP,
+        group=SAMPLING,
         summary=knob.summary,
         run=run,
         arguments=(Argument("value", knob.range, _values(knob.field, knob.off is not None)),),
@@ -198,8 +195,9 @@ def _knob_command(knob: Knob) -> Command:
 
 def _values(field: str, has_off: bool) -> Callable[[CommandContext], list[tuple[str, str]]]:
     def values(context: CommandContext) -> list[tuple[str, str]]:
-        found = [("default", f"back to {shown(context.default_sampling(field))}")]
-        return [*found, ("off", "do nothing")] if has_off else found
+        before = shown(context.default_sampling(field))
+        found = [("default", _("back to {value}").format(value=before))]
+        return [*found, ("off", _("do nothing"))] if has_off else found
 
     return values
 
@@ -207,7 +205,7 @@ def _values(field: str, has_off: bool) -> Callable[[CommandContext], list[tuple[
 def _seed() -> Command:
     def present(context: CommandContext) -> str:
         seed = context.get_sampling("seed")
-        return "fresh for each answer" if seed is None else str(seed)
+        return _("fresh for each answer") if seed is None else str(seed)
 
     def run(context: CommandContext, invocation: Invocation) -> None:
         word = _one_word(invocation)
@@ -216,8 +214,10 @@ def _seed() -> Command:
                 context,
                 invocation,
                 "seed",
-                f"**/seed** is **{present(context)}** (0 to {2**64 - 1}, or `random`, or `fresh`).",
-                "The same seed, messages and settings give the same answer, token for token.",
+                _("**/seed** is **{value}** (0 to {most}, or `random`, or `fresh`).").format(
+                    value=present(context), most=2**64 - 1
+                ),
+                _("The same seed, messages and settings give the same answer, token for token."),
             )
             return
         seed: int | None
@@ -231,30 +231,32 @@ def _seed() -> Command:
             seed = int(_number(word, "seed", whole=True, example="42"))
             SamplingParams(seed=seed)
         context.set_sampling("seed", seed)
-        context.notify(f"seed is now {present(context)}")
+        context.notify(_("{name} is now {value}").format(name="seed", value=present(context)))
 
     return Command(
         name="seed",
-        group=GROUP,
-        summary="Fix the seed, so that an answer can be had again",
+        group=SAMPLING,
+        summary=N_("Fix the seed, so that an answer can be had again"),
         run=run,
         arguments=(
             Argument(
                 "value",
-                "a whole number, random, or fresh",
-                lambda context: [
-                    ("random", "draw one now and keep it"),
-                    ("fresh", "another one for each answer"),
-                    ("default", "as in the settings"),
+                N_("a whole number, random, or fresh"),
+                lambda _context: [
+                    ("random", _("draw one now and keep it")),
+                    ("fresh", _("another one for each answer")),
+                    ("default", _("as in the settings")),
                 ],
             ),
         ),
-        details="Every draw is a function of the seed and the token's position. The same seed, messages and settings "
-        "give the same answer; change one slider and see where the two part.",
+        details=N_(
+            "Every draw is a function of the seed and the token's position. The same seed, messages and settings "
+            "give the same answer; change one slider and see where the two part."
+        ),
         examples=(
-            ("/seed 42", "makes answers repeatable"),
-            ("/seed random", "draws a seed now and keeps it"),
-            ("/seed fresh", "takes another for each answer"),
+            ("/seed 42", N_("makes answers repeatable")),
+            ("/seed random", N_("draws a seed now and keeps it")),
+            ("/seed fresh", N_("takes another for each answer")),
         ),
         present=present,
     )
@@ -271,24 +273,28 @@ def _tokens() -> Command:
                 context,
                 invocation,
                 "max_length",
-                f"An answer has at most **{present(context)}** tokens. Change it with `/tokens 256`.",
+                _("An answer has at most **{n}** tokens. Change it with `/tokens 256`.").format(n=present(context)),
             )
             return
         count = int(_number(word, "tokens", whole=True, example="256"))
         if not 1 <= count <= MAX_TOKENS:
-            raise UsageError(f"tokens must be from 1 to {MAX_TOKENS}, not {count}")
+            raise UsageError(_("tokens must be from 1 to {most}, not {n}").format(most=MAX_TOKENS, n=count))
         context.set_setting("max_tokens", count)
-        context.notify(f"answers have at most {count} tokens now")
+        context.notify(
+            n_("answers have at most {n} token now", "answers have at most {n} tokens now", count).format(n=count)
+        )
 
     return Command(
         name="tokens",
         aliases=("max-tokens",),
-        group=GROUP,
-        summary="Set how long an answer may become",
+        group=SAMPLING,
+        summary=N_("Set how long an answer may become"),
         run=run,
-        arguments=(Argument("count", f"1 to {MAX_TOKENS}"),),
-        details="An answer ends when the model gives its end token, or here. Room for it is kept free in the context.",
-        examples=(("/tokens 256", "stops an answer after 256 tokens"), ("/tokens", "shows the limit")),
+        arguments=(Argument("count", N_("1 to 1000000")),),
+        details=N_(
+            "An answer ends when the model gives its end token, or here. Room for it is kept free in the context."
+        ),
+        examples=(("/tokens 256", N_("stops an answer after 256 tokens")), ("/tokens", N_("shows the limit"))),
         present=present,
     )
 
@@ -296,7 +302,11 @@ def _tokens() -> Command:
 def _one_word(invocation: Invocation) -> str | None:
     words = invocation.words()
     if len(words) > 1:
-        raise UsageError(f"/{invocation.name} takes one value, not {len(words)}: {invocation.rest}")
+        raise UsageError(
+            _("{command} takes one value, not {n}: {rest}").format(
+                command=f"/{invocation.name}", n=len(words), rest=invocation.rest
+            )
+        )
     return words[0].lower() if words else None
 
 
@@ -305,7 +315,14 @@ def _number(word: str, command: str, *, whole: bool, example: str) -> int | floa
         return int(word) if whole else float(word)
     except ValueError as error:
         if "," in word:
-            hint = f"write {word.replace(',', '.')}" if not whole else "write it without separators"
+            hint = (
+                _("write it without separators") if whole else _("write {number}").format(number=word.replace(",", "."))
+            )
         else:
-            hint = f"for example /{command} {example}"
-        raise UsageError(f"/{command} needs a {'whole ' if whole else ''}number, not {word!r}: {hint}") from error
+            hint = _("for example {line}").format(line=f"/{command} {example}")
+        text = (
+            _("{command} needs a whole number, not {word!r}: {hint}")
+            if whole
+            else _("{command} needs a number, not {word!r}: {hint}")
+        )
+        raise UsageError(text.format(command=f"/{command}", word=word, hint=hint)) from error

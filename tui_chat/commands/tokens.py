@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_chat.commands.lessons import GROUP
+from tui_chat.commands.groups import LESSONS
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
 from tui_chat.errors import UsageError
-from tui_chat.language import _
+from tui_chat.language import N_, _
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -21,17 +21,19 @@ def commands() -> tuple[Command, ...]:
     return (
         Command(
             name="tokens-demo",
-            group=GROUP,
-            summary="Show the tokens of a text, and how a word is put together",
+            group=LESSONS,
+            summary=N_("Show the tokens of a text, and how a word is put together"),
             run=_tokens,
-            arguments=(Argument("text", "a text, or the path of a document to count", rest=True),),
-            details="The model reads no letters but tokens: ids of the pieces in its vocabulary. Without a text, those "
-            "of the last message. Look at the spaces (·), which belong to the word behind them, and at rare words, "
-            "which take more pieces.",
+            arguments=(Argument("text", N_("a text, or the path of a document to count"), rest=True),),
+            details=N_(
+                "The model reads no letters but tokens: ids of the pieces in its vocabulary. Without a text, those "
+                "of the last message. Look at the spaces (·), which belong to the word behind them, and at rare words, "
+                "which take more pieces."
+            ),
             examples=(
-                ("/tokens-demo", "the last message"),
-                ("/tokens-demo unbelievable", "a word and the merges that put it together"),
-                ("/tokens-demo a naïve 👍 <|im_end|>", "bytes of characters, and a control token"),
+                ("/tokens-demo", N_("the last message")),
+                ("/tokens-demo unbelievable", N_("a word and the merges that put it together")),
+                ("/tokens-demo a naïve 👍 <|im_end|>", N_("bytes of characters, and a control token")),
             ),
         ),
     )

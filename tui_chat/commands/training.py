@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from tui_chat.commands.groups import PROGRAM
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
+from tui_chat.language import N_
 
 
 def commands() -> tuple[Command, ...]:
@@ -12,23 +14,25 @@ def commands() -> tuple[Command, ...]:
         Command(
             name="train",
             aliases=("trainings",),
-            group="Program",
-            summary="Watch a model learn, and talk to it meanwhile",
+            group=PROGRAM,
+            summary=N_("Watch a model learn, and talk to it meanwhile"),
             run=_train,
             arguments=(
                 Argument(
                     "name",
-                    "a training, or the path of one",
+                    N_("a training, or the path of one"),
                     lambda context: [(name, "") for name in context.trainings()],
                     rest=True,
                 ),
             ),
-            details="Shows the trainings on this machine, running and past: the loss curve, the figures, and what the "
-            "model wrote at each step. Enter loads the newest checkpoint into the chat, `b` the best; the training "
-            "goes on. Begin one in another terminal with `tui-chat train --preset demo`.",
+            details=N_(
+                "Shows the trainings on this machine, running and past: the loss curve, the figures, and what the "
+                "model wrote at each step. Enter loads the newest checkpoint into the chat, `b` the best; the training "
+                "goes on. Begin one in another terminal with `tui-chat train --preset demo`."
+            ),
             examples=(
-                ("/train", "shows the one that runs, or the last"),
-                ("/train demo", "shows the training called demo"),
+                ("/train", N_("shows the one that runs, or the last")),
+                ("/train demo", N_("shows the training called demo")),
             ),
         ),
     )

@@ -6,6 +6,7 @@ the defaults.
 
 from tui_chat.config.loading import LoadedSettings, check_file, load_settings, parse_setting
 from tui_chat.config.models import (
+    THINKING_STATES,
     InferenceSettings,
     LlmSettings,
     Settings,
@@ -15,6 +16,7 @@ from tui_chat.config.models import (
 )
 
 __all__ = [
+    "THINKING_STATES",
     "InferenceSettings",
     "LlmSettings",
     "LoadedSettings",

@@ -13,16 +13,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from tui_chat import language
 from tui_chat.engine.bias import Resolve, Resolved, resolve_biases
 from tui_chat.engine.gbnf import load_grammar
 from tui_chat.engine.types import SAMPLING_FIELDS, Limits, LoadOptions, SamplingParams
-from tui_chat.errors import SamplingError
+from tui_chat.errors import SamplingError, UsageError
 
 _SAMPLING = SamplingParams()
 _LIMITS = Limits()
 _LOAD = LoadOptions()
 
 KvType = Literal["f32", "f16", "q8_0"]
+
+THINKING_STATES: Mapping[str, bool | None] = {"on": True, "off": False, "auto": None}
+"""What `enable_thinking` may be, by the word for it."""
 
 
 def _expand_path(value: object) -> object:
@@ -265,6 +269,16 @@ class UiSettings(_Section):
     """Language of what the program explains: en, es or pt; None follows the locale."""
     keys: dict[str, str] = Field(default_factory=dict)
     """Binding id to the keys that trigger it, separated by commas."""
+
+    @field_validator("language", mode="after")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                language.known(value)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+        return value
 
 
 class Settings(_Section):

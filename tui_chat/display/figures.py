@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from tui_chat.engine.types import FinishReason, ModelInfo
-from tui_chat.language import N_
+from tui_chat.language import N_, _
 
 FINISH_WORDS: dict[FinishReason, str] = {
     FinishReason.EOS: N_("ended by the model"),
@@ -97,7 +99,20 @@ def devices(info: ModelInfo) -> str:
     names = [name for name in info.devices if name.upper() != "CPU"]
     if not names:
         return f"CPU ×{info.n_threads}"
-    return f"{' + '.join(names)} {info.n_gpu_layers}/{info.n_layer + 1} layers"
+    return _("{names} {n}/{total} layers").format(names=" + ".join(names), n=info.n_gpu_layers, total=info.n_layer + 1)
+
+
+def nats(value: float) -> str:
+    """Gives a surprisal or an entropy with its unit: `1.83 nats`."""
+    return _("{n:.2f} nats").format(n=value)
+
+
+def perplexity(nats: float) -> float:
+    """e to a mean surprisal; infinite where a float cannot hold it."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 def perplexity_text(perplexity: float) -> str:

@@ -42,6 +42,24 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "⏎").replace("\t", "⇥")
 
 
+def literal(text: str) -> str:
+    """Gives `one_line(text)` to stand between backticks, which it can have none of itself."""
+    return one_line(text).replace("`", "'")
+
+
+def shortened(text: str, width: int = 40) -> str:
+    """Gives the text, or its beginning with an ellipsis where it has more than `width` characters."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def piece_text(piece: bytes) -> str:
+    """Gives a token's bytes as they stand in a text; as a label where they are no whole characters."""
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return piece_label(piece)
+
+
 def piece_label(piece: bytes) -> str:
     """Gives a token's bytes as one readable line.
 

@@ -22,6 +22,7 @@ from tui_chat.engine.generation import Generation
 from tui_chat.engine.gguf import GgufHeader, validate
 from tui_chat.engine.lanes import MOST_LANES, LaneStep, compare_lanes
 from tui_chat.engine.llama import NativeContext, NativeModel
+from tui_chat.engine.model_types import BYTES_PER_NUMBER
 from tui_chat.engine.recent import RecentLogits
 from tui_chat.engine.scoring import Scores, most_outputs, read, score
 from tui_chat.engine.stepping import StepControl
@@ -290,12 +291,6 @@ class Engine:
         """What llama.cpp logged while it read the weights and made the context, line by line."""
         return (*self._model.load_log, *self._native.load_log)
 
-    @property
-    def kv_bytes(self) -> int:
-        """Size of the KV cache, as llama.cpp's log tells."""
-        found = re.findall(r"KV buffer size =\s+([\d.]+) MiB", "\n".join(self._native.load_log))
-        return int(sum(float(size) for size in found) * (1 << 20))
-
 
 def _physical_cores() -> int:
     """Cores this process may use, counting hyper-threads of one core once."""
@@ -309,9 +304,6 @@ def _physical_cores() -> int:
     return max(1, len(siblings))
 
 
-_BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
-
-
 def _require_memory(model: NativeModel, options: LoadOptions, n_ctx: int) -> None:
     """Refuse a KV cache that this machine cannot hold: Linux hands the memory out all the same, and kills us later.
 
@@ -322,7 +314,7 @@ def _require_memory(model: NativeModel, options: LoadOptions, n_ctx: int) -> Non
     architecture = model.text("general.architecture")
     head_dim = int(model.text(f"{architecture}.attention.key_length") or d["n_embd"] // max(1, d["n_head"]))
     per_token = (
-        d["n_layer"] * d["n_head_kv"] * head_dim * sum(_BYTES_PER_VALUE[t] for t in (options.type_k, options.type_v))
+        d["n_layer"] * d["n_head_kv"] * head_dim * sum(BYTES_PER_NUMBER[t] for t in (options.type_k, options.type_v))
     )
     try:
         meminfo = Path("/proc/meminfo").read_text()

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+BYTES_PER_NUMBER: Mapping[str, float] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
+"""Storage types of the KV cache; a block of Q8_0 holds 32 numbers in 34 bytes (ggml `block_q8_0`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:

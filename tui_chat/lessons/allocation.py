@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tui_chat.engine.model_types import BYTES_PER_NUMBER
 from tui_chat.language import _
 
 MIB = 1 << 20
-
-BYTES_PER_NUMBER: Mapping[str, float] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
-"""Storage types of the KV cache; a block of Q8_0 holds 32 numbers in 34 bytes (ggml `block_q8_0`)."""
 
 _ROUNDING_MIB = 0.0051
 
@@ -56,7 +54,7 @@ class KvCache:
     """Keys and values of some layers of a model (`llama_kv_cache`); sliding windows have a cache of their own."""
 
     cells: int
-    """Tokens it has places for."""
+    """Places for a token each."""
     n_layers: int
     type_k: str
     type_v: str
@@ -82,6 +80,19 @@ class KvCache:
         return round(k + v) if told else None
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layers, and the numbers of a key and of a value of each; where they differ 1, and those of all together."""
+        times = self.n_layers if self.uniform else 1
+        return times, (self.n_k or 0) // times, (self.n_v or 0) // times
+
+    @property
+    def term(self) -> str:
+        """How `bytes_per_token` comes about: layers × (key × bytes + value × bytes)."""
+        times, k, v = self.shape
+        sum_ = f"({k} × {BYTES_PER_NUMBER[self.type_k]:g} + {v} × {BYTES_PER_NUMBER[self.type_v]:g})"
+        return f"{times} × {sum_}" if self.uniform else sum_
+
+    @property
     def size_bytes(self) -> int:
         """All of it."""
         per_token = self.bytes_per_token
@@ -105,6 +116,11 @@ class Allocation:
     def recurrent(self) -> bool:
         """Whether some layers keep a state instead of keys and values."""
         return any(buffer.purpose is Purpose.STATE for buffer in self.buffers)
+
+    @property
+    def formula(self) -> str:
+        """How `bytes_per_token` comes about, one term for each cache."""
+        return " + ".join(cache.term for cache in self.caches)
 
     @property
     def bytes_per_token(self) -> int | None:
@@ -171,7 +187,7 @@ def _buffers(lines: Sequence[str], exact: Mapping[Purpose, int]) -> Iterator[Buf
         purpose = Purpose.STATE if match[2].endswith("state") else _PURPOSES.get(match[2])
         if purpose is None:
             continue
-        # Working space may be laid out twice, the second time for good; everything else adds up.
+        # Compute buffers may be laid out twice, the second time for good; everything else adds up.
         before = 0.0 if purpose is Purpose.COMPUTE else sizes[purpose].get(match[1], 0.0)
         sizes[purpose][match[1]] = before + float(match[3])
     for purpose, devices in sizes.items():

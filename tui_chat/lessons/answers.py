@@ -35,6 +35,8 @@ class AnswerFigures:
     timings: Timings | None = None
     traces: tuple[TokenTrace, ...] = ()
     """The figures of its tokens, of all of them or of none."""
+    may_go_on: bool = False
+    """Whether another program may still be writing it."""
 
     @classmethod
     def of(cls, message: Message, traces: Iterable[TokenTrace]) -> AnswerFigures:

@@ -21,6 +21,7 @@ from tui_chat.engine.engine import Engine
 from tui_chat.engine.gbnf import named
 from tui_chat.engine.types import GenerationFinished, GenerationRequest, Limits, SamplingParams
 from tui_chat.errors import CancelledError
+from tui_chat.lessons.allocation import Purpose, read_log
 
 _DECODE_ROUNDS = 12
 _PREFILL_ROUNDS = 4
@@ -132,7 +133,7 @@ def run_benchmark(
     ttfts = [_ttft(engine, prompt) for _ in range(3)]
     median = {name: statistics.median(values) for name, values in rates.items()}
     per_token = [1 / own - 1 / floor for own, floor in zip(rates["inspected"], rates["floor"], strict=True)]
-    rss, kv = resident_bytes(), engine.kv_bytes
+    rss, kv = resident_bytes(), read_log(engine.load_log).size_of(Purpose.CACHE)
     return Benchmark(
         model=engine.info.name,
         description=engine.info.description,

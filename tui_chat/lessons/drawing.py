@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
+from statistics import fmean
 
 from rich.cells import cell_len, chop_cells
 
@@ -27,6 +28,7 @@ from tui_chat.lessons.report import (
     Spark,
     Table,
     Tone,
+    Trend,
     Verbatim,
     Words,
 )
@@ -108,7 +110,8 @@ def _(block: Table, width: int) -> list[Line]:
     lines: list[Line] = []
     if any(heads):
         lines.append(_row([Span(head, Tone.DIM) for head in heads], block.columns, kept))
-    lines += [_row(row, block.columns, kept) for row in cells]
+    for row in cells:
+        lines += [_row(part, block.columns, kept) for part in _split(row, block.columns, kept)]
     return lines
 
 
@@ -157,6 +160,17 @@ def _(block: Verbatim, width: int) -> list[Line]:
 def _(block: Curve, width: int) -> list[Line]:
     rows: list[Line] = [(Span(row),) for row in draw_curve(block.points, width, block.height, block.marks)]
     return rows + (_wrapped(block.caption, width, Tone.DIM) if block.caption else [])
+
+
+@_drawn.register
+def _(block: Trend, width: int) -> list[Line]:
+    n = len(block.values)
+    k = min(width, n)
+    if not k:
+        return []
+    means = [fmean(block.values[place * n // k : (place + 1) * n // k]) for place in range(k)]
+    line: Line = (Span(sparkline(means), Tone.ACCENT),)
+    return [line, *_wrapped(block.caption(round(n / k), min(means), max(means)), width, Tone.DIM)]
 
 
 @_drawn.register
@@ -223,6 +237,20 @@ def _fitted(widths: Sequence[int], columns: Sequence[Column], width: int) -> lis
             return [width]
         kept.pop()
     return kept
+
+
+def _split(
+    cells: Sequence[Span | Bar], columns: Sequence[Column], widths: Sequence[int]
+) -> Iterator[Sequence[Span | Bar]]:
+    """The row, and what of a cell that wraps goes on below it."""
+    at = next((index for index, column in enumerate(columns) if column.grows and column.wraps), len(widths))
+    cell = cells[at] if at < len(widths) else None
+    if not isinstance(cell, Span) or cell_len(cell.text) <= widths[at]:
+        yield cells
+        return
+    for index, line in enumerate(_wrapped(cell.text, widths[at], cell.tone)):
+        rest = [Span("")] * len(cells) if index else list(cells)
+        yield [*rest[:at], Span(text_of(line), cell.tone), *rest[at + 1 :]]
 
 
 def _row(cells: Sequence[Span | Bar], columns: Sequence[Column], widths: Sequence[int]) -> Line:

@@ -19,7 +19,7 @@ def answer_log(info: ModelInfo, prompt_ids: Sequence[int], answer: AnswerFigures
 
     Args:
         info: The model that wrote it.
-        prompt_ids: What it was given.
+        prompt_ids: What it was given, with the tokens the answer was to begin with.
         answer: What is known of the answer.
     """
     n_prompt, n_generated = len(prompt_ids), answer.generated or 0

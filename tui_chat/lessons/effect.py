@@ -11,15 +11,12 @@ from tui_chat.chat.conversation import Role
 from tui_chat.display.figures import percent, stage_name
 from tui_chat.display.text import one_line
 from tui_chat.engine.engine import Engine
-from tui_chat.language import N_, _, n_
+from tui_chat.language import _, n_
 from tui_chat.lessons.moment import Moment, next_token, raw_view
 from tui_chat.lessons.report import Bar, Cell, Column, Facts, Heading, Report, Span, Table, Tone, Words
-from tui_chat.lessons.scene import Scene
+from tui_chat.lessons.scene import EXAMPLE_QUESTION, Scene, warning
 from tui_chat.lessons.stage_effect import SHOWN, STAGE_OF, Part, stage_effect
 from tui_chat.lessons.watch import Watch
-
-EXAMPLE = N_("What is a token?")
-"""Stands in for a conversation in which nothing was asked."""
 
 
 def effect(engine: Engine, watch: Watch, scene: Scene, field: str, value: object, about: Sequence[str] = ()) -> Report:
@@ -41,21 +38,29 @@ def effect(engine: Engine, watch: Watch, scene: Scene, field: str, value: object
     is_example = not scene.unanswered().messages
     if is_example:
         system = next((message.text for message in scene.messages if message.role is Role.SYSTEM), None)
-        scene = replace(scene.asking(_(EXAMPLE), system), prefill=scene.prefill)
+        scene = replace(scene.asking(_(EXAMPLE_QUESTION), system), prefill=scene.prefill)
     moment = next_token(engine, watch, scene)
     blocks, figures = EFFECTS[field](moment, scene, field, value)
     n_prompt = len(moment.ids)
-    where = n_("After {n} token of prompt.", "After {n} tokens of prompt.", n_prompt).format(n=n_prompt)
     if is_example:
-        where = (
-            _("Nothing was asked yet, so this is the answer to `{example}`.").format(example=_(EXAMPLE)) + " " + where
-        )
+        where = n_(
+            "Nothing was asked yet: it is the first token of an answer to `{example}`, after {n} token of prompt.",
+            "Nothing was asked yet: it is the first token of an answer to `{example}`, after {n} tokens of prompt.",
+            n_prompt,
+        ).format(n=n_prompt, example=_(EXAMPLE_QUESTION))
+    else:
+        where = n_(
+            "It is the first token of an answer to your last message, after {n} token of prompt.",
+            "It is the first token of an answer to your last message, after {n} tokens of prompt.",
+            n_prompt,
+        ).format(n=n_prompt)
     return Report(
         title=field,
         blocks=[
             *(Words(text) for text in about),
             Heading(_("What it does to the next token")),
             Words(where, Tone.DIM),
+            *warning(moment.dropped),
             *blocks,
         ],
         document={
@@ -64,6 +69,7 @@ def effect(engine: Engine, watch: Watch, scene: Scene, field: str, value: object
             "value": value,
             "example": is_example,
             "prompt_tokens": n_prompt,
+            "dropped": moment.dropped,
             **figures,
         },
     )
@@ -180,7 +186,7 @@ def _order(moment: Moment, _scene: Scene, _field: str, _value: object) -> Part:
     columns = (
         Column(_("stage")),
         Column(_("tokens left"), "right"),
-        Column(_("entropy"), "right"),
+        Column(_("entropy, nats"), "right"),
         Column(_("best p"), "right"),
         Column(),
     )

@@ -11,7 +11,7 @@ from itertools import accumulate, groupby
 from tui_chat.chat.prompt import Prompt
 from tui_chat.chat.template import TemplateOrigin
 from tui_chat.display.figures import FINISH_WORDS, devices, parameters, percent, rate, size, span, stage_name
-from tui_chat.display.text import piece_label
+from tui_chat.display.text import literal, piece_label
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import (
     SAMPLING_FIELDS,
@@ -21,8 +21,8 @@ from tui_chat.engine.types import (
     ModelInfo,
     SamplingParams,
 )
-from tui_chat.errors import PromptTooLongError
 from tui_chat.language import _, n_
+from tui_chat.lessons.allocation import Allocation, read_log
 from tui_chat.lessons.documents import token_text
 from tui_chat.lessons.pipeline import Pipeline, pipeline_document
 from tui_chat.lessons.report import (
@@ -40,7 +40,7 @@ from tui_chat.lessons.report import (
     Verbatim,
     Words,
 )
-from tui_chat.lessons.scene import Scene
+from tui_chat.lessons.scene import Scene, warning
 from tui_chat.lessons.watch import Watch
 
 _ENDS = 48
@@ -72,15 +72,13 @@ def explain(engine: Engine, watch: Watch, scene: Scene) -> Report:
         scene: The messages and the settings they are answered with.
 
     Raises:
-        PromptTooLongError: The messages do not fit into the context.
+        PromptTooLongError: The last message alone does not fit into the context.
         TemplateError: The template refuses the messages.
         SamplingError: The settings leave no token to choose.
         CancelledError: It was stopped.
     """
-    prompt = scene.prompt(engine)
-    if len(prompt.ids) >= engine.context.n_ctx:
-        raise PromptTooLongError(len(prompt.ids), engine.context.n_ctx)
-    pipeline = Pipeline(prompt, scene.params, scene.limits)
+    prompt = scene.fitted(engine)
+    pipeline = Pipeline(prompt, scene.sampling(engine), scene.limits)
     origin = scene.template(engine).origin
     given = (*_settings(engine, pipeline), *_model(engine.info), *_template(engine, origin, prompt))
 
@@ -122,7 +120,7 @@ def _settings(engine: Engine, pipeline: Pipeline) -> list[Block]:
     rows = [(name, _setting(getattr(params, name))) for name in named]
     rows.append(("max_tokens", str(limits.max_tokens)))
     if limits.stop:
-        rows.append(("stop", "  ".join(f"`{stop}`" for stop in limits.stop)))
+        rows.append(("stop", "  ".join(f"`{literal(stop)}`" for stop in limits.stop)))
     rows.append(("n_ctx", str(engine.context.n_ctx)))
     return [Heading(_("1 · Settings")), Facts(tuple(rows))]
 
@@ -156,7 +154,7 @@ def _model(info: ModelInfo) -> list[Block]:
                 (
                     _("device"),
                     _("{devices}, flash attention {flash}, KV cache in {k} and {v}").format(
-                        devices=devices(info), flash=info.flash_attn, k=info.type_k, v=info.type_v
+                        devices=devices(info), flash=_(info.flash_attn), k=info.type_k, v=info.type_v
                     ),
                 ),
                 (
@@ -183,7 +181,9 @@ def _template(engine: Engine, origin: TemplateOrigin, prompt: Prompt) -> list[Bl
     return [
         Heading(_("3 · Template")),
         Words(made_by + " " + _("Its special tokens mark where each begins and ends:")),
-        *(Words(note, Tone.WARN) for note in prompt.notes),
+        # The first note of a fallback says what has just been said.
+        *(Words(_(note), Tone.WARN) for note in prompt.notes[origin.kind == "fallback" :]),
+        *warning(prompt.dropped),
         Verbatim((*rendered[0], Span("\n"), gap, Span("\n"), *rendered[1]) if left_out else rendered[0]),
         Heading(_("4 · Token ids")),
         Words(
@@ -240,7 +240,7 @@ def _prefill(engine: Engine, pipeline: Pipeline) -> list[Block]:
 
 
 def _shapes(engine: Engine, n: int) -> list[tuple[str, str]]:
-    info = engine.info
+    info, found = engine.info, read_log(engine.load_log)
     rows = [
         (
             _("embedding"),
@@ -249,23 +249,23 @@ def _shapes(engine: Engine, n: int) -> list[tuple[str, str]]:
             ),
         ),
         (
-            _("{n} layers").format(n=info.n_layer),
-            _("`({n}, {width})` each time: attention in {heads} heads, in which each place looks at those before it, "
-              "then a feed-forward net{inner}; both add to what is there").format(
-                n=n, width=info.n_embd, heads=info.n_head, inner=_inner(info)
-            ),
+            n_("{n} layer", "{n} layers", info.n_layer).format(n=info.n_layer),
+            _layers(info, found, n),
         ),
-    ]  # fmt: skip
-    if info.n_head_kv and engine.kv_bytes:
-        k, v = (info.n_head_kv * _head_width(info, name) for name in ("key", "value"))
-        a_token = engine.kv_bytes / engine.context.n_ctx
+    ]
+    if (kept := found.cache_bytes(n, info.n_ctx)) is not None:
+        each = [
+            _("{layers} × keys `({n}, {k})` and values `({n}, {v})`").format(layers=layers, n=n, k=k, v=v)
+            for layers, k, v in (cache.shape for cache in found.caches)
+        ]
         rows.append(
             (
                 _("KV cache"),
-                _("{layers} × keys `({n}, {k})` and values `({n}, {v})` = {size}, kept: the next pass needs no more of "
-                  "these tokens").format(layers=info.n_layer, n=n, k=k, v=v, size=size(n * a_token)),
+                _("{parts} = {size}, kept: the next pass needs no more of these tokens").format(
+                    parts=" + ".join(each), size=size(kept)
+                ),
             )
-        )  # fmt: skip
+        )
     rows.append(
         (
             _("logits"),
@@ -275,16 +275,28 @@ def _shapes(engine: Engine, n: int) -> list[tuple[str, str]]:
     return rows
 
 
+def _layers(info: ModelInfo, found: Allocation, n: int) -> str:
+    """What the layers do to the vectors of `n` tokens."""
+    if found.recurrent and not found.caches:
+        words = _("`({n}, {width})` each time: each carries a state from place to place and adds what it makes of it")
+    elif found.recurrent:
+        words = _(
+            "`({n}, {width})` each time: some look back by attention in {heads} heads, the others carry a state from "
+            "place to place; each adds to what is there"
+        )
+    else:
+        words = _(
+            "`({n}, {width})` each time: attention in {heads} heads, in which each place looks at those before it, "
+            "then a feed-forward net{inner}; both add to what is there"
+        )
+    return words.format(n=n, width=info.n_embd, heads=info.n_head, inner=_inner(info))
+
+
 def _inner(info: ModelInfo) -> str:
     """The width inside the feed-forward nets, where the file gives one for all of them."""
     width = info.metadata.get(f"{info.architecture}.feed_forward_length", "")
     experts = info.metadata.get(f"{info.architecture}.expert_count", "0")
     return _(" of width {width}").format(width=width) if width.isdigit() and experts == "0" else ""
-
-
-def _head_width(info: ModelInfo, of: str) -> int:
-    """Numbers in a key or value of one head: as the file says, else the model's width shared out."""
-    return int(info.metadata.get(f"{info.architecture}.attention.{of}_length") or info.n_embd // max(1, info.n_head))
 
 
 def _sampling(engine: Engine, pipeline: Pipeline) -> list[Block]:
@@ -299,7 +311,7 @@ def _sampling(engine: Engine, pipeline: Pipeline) -> list[Block]:
         Heading(_("6 · Sampling the first token")),
         Words(
             _(
-                "The softmax makes probabilities of the logits (entropy {nats:.3f} nats: as unsure as between {n:.1f} "
+                "The softmax makes probabilities of the logits (entropy {nats:.3f} nats: as unsure as between {n:,.1f} "
                 "equally likely tokens). Then the chain, and what each stage leaves:"
             ).format(nats=raw.entropy, n=math.exp(raw.entropy))
         ),
@@ -316,7 +328,7 @@ def _best(engine: Engine, candidates: Sequence[Candidate]) -> str:
 def _draw(engine: Engine, pipeline: Pipeline) -> list[Block]:
     choice = pipeline.choice
     assert choice is not None
-    label = piece_label(engine.vocab.piece(choice.id))
+    label = literal(piece_label(engine.vocab.piece(choice.id)))
     if choice.u is None:
         return [Words(_("At temperature 0 nothing is drawn: the best one is taken, `{token}`.").format(token=label))]
     ids = choice.ids.tolist()
@@ -329,7 +341,7 @@ def _draw(engine: Engine, pipeline: Pipeline) -> list[Block]:
     return [
         Words(
             _(
-                "The draw is `u = {u:.4f}`, made of the seed and the place in the context. The first token at which "
+                "The draw is `u = {u:.4f}`, made of the seed and the position in the context. The first token at which "
                 "the running sum exceeds it is `{token}`:"
             ).format(u=choice.u, token=label)
         ),
@@ -348,15 +360,19 @@ def _draw(engine: Engine, pipeline: Pipeline) -> list[Block]:
 
 
 def _loop(engine: Engine, pipeline: Pipeline) -> list[Block]:
-    blocks: list[Block] = [
-        Heading(_("7 · The loop")),
-        Words(
-            _(
-                "The picked token goes in as the only new one, `(1, {width})`; its keys and values join the cache, and "
-                "the pass gives the logits of the next. So it goes on, token by token:"
-            ).format(width=engine.info.n_embd)
-        ),
-    ]
+    found = read_log(engine.load_log)
+    words = (
+        _(
+            "The picked token goes in as the only new one, `(1, {width})`; what the layers keep of the text takes it "
+            "in, and the pass gives the logits of the next. So it goes on, token by token:"
+        )
+        if found.recurrent or found.bytes_per_token is None
+        else _(
+            "The picked token goes in as the only new one, `(1, {width})`; its keys and values join the cache, and "
+            "the pass gives the logits of the next. So it goes on, token by token:"
+        )
+    )
+    blocks: list[Block] = [Heading(_("7 · The loop")), Words(words.format(width=engine.info.n_embd))]
     rows: list[tuple[Cell, ...]] = []
     for number, token in enumerate(pipeline.tokens[:_ROWS], start=1):
         trace = token.trace
@@ -373,7 +389,7 @@ def _loop(engine: Engine, pipeline: Pipeline) -> list[Block]:
                     Column(_("token"), grows=True),
                     Column("p", "right"),
                     Column(_("rank"), "right"),
-                    Column(_("entropy"), "right"),
+                    Column(_("entropy, nats"), "right"),
                     Column("u", "right"),
                     Column(_("after"), "right"),
                 ),
@@ -418,5 +434,5 @@ def _ending(engine: Engine, done: GenerationFinished) -> str:
     if done.reason is not FinishReason.EOS or end is None or end.trace is None:
         return words
     return _("{words}: `{token}` came, with p {p}").format(
-        words=words, token=piece_label(end.piece), p=percent(end.trace.p)
+        words=words, token=literal(piece_label(end.piece)), p=percent(end.trace.p)
     )

@@ -220,11 +220,11 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure(
             "u",
             N_("the draw, u"),
-            N_("u = Philox(seed, place)\nsum before the token ≤ u < sum with it"),
+            N_("u = Philox(seed, position)\nsum before the token ≤ u < sum with it"),
             N_(
-                "A number from 0 to 1 that follows from the seed and the token's place in the context alone. The "
+                "A number from 0 to 1 that follows from the seed and the token's position in the context alone. The "
                 "tokens that are left lie side by side, best first, each as wide as it is likely; u says on which one "
-                "the choice falls. The same seed at the same place draws the same number again."
+                "the choice falls. The same seed at the same position draws the same number again."
             ),
             N_(
                 "Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011; Devroye, Non-Uniform Random Variate "
@@ -299,8 +299,8 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
             N_("KV cache"),
             N_("layers × (numbers of a key × bytes + numbers of a value × bytes)"),
             N_(
-                "What each layer keeps of every token, so that no token is computed twice. It grows with the text, and "
-                "all of it is set aside when the model is loaded."
+                "What each layer keeps of every token, so that no token is computed twice. The room for as many tokens "
+                "as the context holds is taken when the model is loaded; the text fills it token by token."
             ),
             N_(
                 "Shazeer, Fast Transformer Decoding: One Write-Head is All You Need, 2019; Ainslie et al., GQA, 2023; "

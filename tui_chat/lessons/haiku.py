@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from tui_chat.chat.prompt import Prompt
 from tui_chat.display.figures import FINISH_WORDS, percent
-from tui_chat.display.text import piece_label
+from tui_chat.display.text import literal, piece_label
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.decoding import TextStream
 from tui_chat.engine.engine import Engine
-from tui_chat.engine.sampling import softmax, uniform
+from tui_chat.engine.sampling import uniform
 from tui_chat.engine.types import (
     EngineEvent,
     GenerationFinished,
@@ -37,6 +37,7 @@ from tui_chat.engine.types import (
 from tui_chat.errors import PromptTooLongError, UsageError
 from tui_chat.language import N_, _, n_
 from tui_chat.lessons.documents import token_text
+from tui_chat.lessons.moment import cooled, entropy
 from tui_chat.lessons.report import (
     Block,
     Cell,
@@ -89,26 +90,6 @@ def first_parting(sequences: Sequence[Sequence[int]]) -> int | None:
         if len(set(tokens)) > 1:
             return index
     return None
-
-
-def at_temperature(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """The distribution at a temperature: (n_vocab,) float64. At 0 all of it is on the best token.
-
-    Args:
-        logits: (n_vocab,) raw, nats.
-        temperature: 0 or more.
-    """
-    if temperature == 0:
-        p = np.zeros(len(logits))
-        p[int(np.argmax(logits))] = 1.0
-        return p
-    return softmax(logits.astype(np.float64) / temperature)
-
-
-def entropy(p: NDArray[np.float64]) -> float:
-    """-sum p ln p of (n,) probabilities, nats."""
-    some = p[p > 0]
-    return max(0.0, -float(some @ np.log(some)))
 
 
 def haiku(engine: Engine, watch: Watch, scene: Scene) -> Report:
@@ -195,7 +176,7 @@ class _Parting:
         self.picks = {run.temperature: run.sequence[len(shared)] for run in runs}
         best = np.argsort(-logits, kind="stable")[:_SHOWN].tolist()
         self.listed: list[int] = sorted({*best, *self.picks.values()}, key=lambda token: (-float(logits[token]), token))
-        self.p = {t: at_temperature(logits, t) for t in sorted({*self.picks, 1.0})}
+        self.p = {t: cooled(logits, t) for t in sorted({*self.picks, 1.0})}
         """The distribution at every temperature of a run, and at 1: the model's own."""
 
 
@@ -209,7 +190,7 @@ def _report(
     done = all(run.finished for run in runs)
     blocks: list[Block] = [
         Words(asked, Tone.ACCENT),
-        *(Words(note, Tone.WARN) for note in prompt.notes),
+        *(Words(_(note), Tone.WARN) for note in prompt.notes),
         Lanes(tuple(_lane(engine, run, runs[0]) for run in runs), _LANE_WIDTH),
     ]
     if done:
@@ -292,7 +273,7 @@ def _parting_blocks(
     cold, hot = min(t for t in parting.picks if t), max(parting.picks)
     return [
         heading,
-        Words(f"{where} `{label}`" if n else where),
+        Words(f"{where} `{literal(label)}`" if n else where),
         _table(engine, parting),
         Words(
             _(
@@ -318,7 +299,7 @@ def _parting_blocks(
         Words(
             _(
                 "Going down a column, the first token at which the running sum exceeds the draw is picked. Seed and "
-                "place give the same draw to all: `u = {u:.4f}`."
+                "position give the same draw to all: `u = {u:.4f}`."
             ).format(u=uniform(seed, n_prompt + n))
         ),
     ]

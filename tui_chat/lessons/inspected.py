@@ -50,6 +50,8 @@ class Inspected:
     """Of the answer, as far as they were kept."""
     index: int | None = None
     """Which of them is looked at."""
+    note: str = ""
+    """Why that one, where nobody chose it; a sentence."""
     prompt_ids: Sequence[int] | None = None
     """What stood before the answer."""
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -81,15 +83,20 @@ class Inspected:
         Args:
             message: The answer.
             tokens: Its tokens.
-            index: Which of them; None takes the newest.
+            index: Which of them; None takes the most surprising one, or the newest where no figures were kept.
             prompt_ids: What stood before it, where that was kept.
             model: The one that is loaded.
             piece_of: Gives a token's bytes.
         """
-        newest = len(tokens) - 1
+        newest, note = len(tokens) - 1, ""
+        if index is None and newest >= 0:
+            index = max(range(len(tokens)), key=lambda place: (_surprisal(tokens[place]), place))
+            if tokens[index].trace is not None:
+                note = _("No token is selected: this is the most surprising one.")
         return cls(
             tokens=tuple(tokens),
-            index=None if newest < 0 else newest if index is None else min(index, newest),
+            index=None if index is None or newest < 0 else min(index, newest),
+            note=note,
             prompt_ids=prompt_ids or None,
             settings=message.settings,
             usage=message.usage,
@@ -225,6 +232,11 @@ class Inspected:
         """A token's text as one line, its id where that is not known."""
         piece = self.piece_of(token)
         return f"#{token}" if piece is None else piece_label(piece)
+
+
+def _surprisal(token: GeneratedToken) -> float:
+    """Of a token, in nats; less than that of any other where it is not known."""
+    return -1.0 if token.trace is None else token.trace.surprisal
 
 
 def disagreement() -> NotKnownError:

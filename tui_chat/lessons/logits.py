@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tui_chat.display.figures import percent
-from tui_chat.display.text import piece_label
+from tui_chat.display.text import literal, piece_label
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.tracing import Distribution, Tracer
 from tui_chat.errors import PromptTooLongError, UsageError
 from tui_chat.language import _, n_
 from tui_chat.lessons.documents import token_text
 from tui_chat.lessons.report import Bar, Block, Column, Facts, Heading, Report, Span, Table, Tone, Words
+from tui_chat.lessons.scene import warning
 from tui_chat.lessons.watch import Watch
 
 MAX_SHOWN = 1000
 """Most candidates that may be asked for."""
 
+_END_CHARACTERS = 24
+"""Of a prompt, shown to say what was read."""
 
-def logits(engine: Engine, watch: Watch, ids: tuple[int, ...], *, n: int = 5) -> Report:
+
+def logits(engine: Engine, watch: Watch, ids: Sequence[int], *, n: int = 5, dropped: int = 0) -> Report:
     """The distribution after `ids`.
 
     Args:
@@ -26,6 +31,7 @@ def logits(engine: Engine, watch: Watch, ids: tuple[int, ...], *, n: int = 5) ->
         watch: Stops it.
         ids: The prompt.
         n: How many of the best tokens to show.
+        dropped: Messages that have no room in the prompt.
 
     Raises:
         UsageError: There is no token, or `n` is out of range.
@@ -43,13 +49,16 @@ def logits(engine: Engine, watch: Watch, ids: tuple[int, ...], *, n: int = 5) ->
         values = aside.logits(ids, watch.cancel)
     found = Tracer(engine.info.n_vocab, n).measure(values)
     top = [(token, token_text(engine.vocab.piece(token)), logit) for token, logit in found.top]
+    prompt = token_text(b"".join(engine.vocab.piece(token) for token in ids))
     return Report(
         title=_("logits"),
-        blocks=_blocks(engine, len(ids), found),
+        blocks=[*warning(dropped), *_blocks(engine, len(ids), prompt, found)],
         document={
             "model": engine.info.name,
+            "prompt": prompt,
             "prompt_tokens": len(ids),
             "prompt_ids": list(ids),
+            "dropped": dropped,
             "vocab_size": engine.info.n_vocab,
             "top": [
                 {"rank": rank, "id": token, "text": text, "logit": logit, "p": math.exp(logit - found.logsumexp)}
@@ -62,7 +71,7 @@ def logits(engine: Engine, watch: Watch, ids: tuple[int, ...], *, n: int = 5) ->
     )
 
 
-def _blocks(engine: Engine, n_prompt: int, found: Distribution) -> list[Block]:
+def _blocks(engine: Engine, n_prompt: int, text: str, found: Distribution) -> list[Block]:
     rows = []
     for rank, (token, logit) in enumerate(found.top, start=1):
         p = math.exp(logit - found.logsumexp)
@@ -77,6 +86,12 @@ def _blocks(engine: Engine, n_prompt: int, found: Distribution) -> list[Block]:
             _("One pass through the model, {prompt}, gives a logit for each of the {vocab:,} tokens it knows.").format(
                 prompt=prompt, vocab=engine.info.n_vocab
             )
+        ),
+        Words(
+            _("The prompt, as it was read, ends in `{end}`; below are its {n:,} likeliest next tokens.").format(
+                end=literal(_end(text)), n=len(found.top)
+            ),
+            Tone.DIM,
         ),
         Table(
             (
@@ -103,7 +118,7 @@ def _blocks(engine: Engine, n_prompt: int, found: Distribution) -> list[Block]:
             )
         ),
         Words(
-            f"`p({label}) = e^({best_logit:.3f} − {found.logsumexp:.3f}) "
+            f"`p({literal(label)}) = e^({best_logit:.3f} − {found.logsumexp:.3f}) "
             f"= e^({best_logit - found.logsumexp:.3f}) = {math.exp(best_logit - found.logsumexp):.4f}`"
         ),
         Facts(
@@ -115,7 +130,13 @@ def _blocks(engine: Engine, n_prompt: int, found: Distribution) -> list[Block]:
     ]
 
 
+def _end(text: str) -> str:
+    """The last characters of a text as one line, with its spaces to be seen."""
+    label = piece_label(text[-_END_CHARACTERS:].encode())
+    return label if len(text) <= _END_CHARACTERS else "…" + label
+
+
 def _entropy_words(entropy: float) -> str:
-    return _("{nats:.3f} nats = {bits:.2f} bits: as unsure as between {n:.1f} equally likely tokens").format(
+    return _("{nats:.3f} nats = {bits:.2f} bits: as unsure as between {n:,.1f} equally likely tokens").format(
         nats=entropy, bits=entropy / math.log(2), n=math.exp(entropy)
     )

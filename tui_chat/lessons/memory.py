@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tui_chat.display.figures import size
 from tui_chat.engine.llama import system_facts
+from tui_chat.engine.model_types import BYTES_PER_NUMBER
 from tui_chat.language import _, n_
-from tui_chat.lessons.allocation import BYTES_PER_NUMBER, MIB, Allocation, KvCache, Purpose, place, read_log
+from tui_chat.lessons.allocation import MIB, Allocation, Purpose, place, read_log
 from tui_chat.lessons.checkpoint import types_table
 from tui_chat.lessons.gguf_document import model_parts, tensor_types
 from tui_chat.lessons.hardware import MachineMemory, ProcessMemory, machine_memory, process_memory
@@ -25,7 +26,7 @@ _EXACT_BELOW = 100_000
 
 
 def memory(engine: Engine, watch: Watch) -> Report:
-    """Weights, KV cache and working space of the loaded model, and the memory of process and machine.
+    """Weights, KV cache and compute buffers of the loaded model, and the memory of process and machine.
 
     Args:
         engine: Only looked at.
@@ -78,7 +79,7 @@ def _cache_document(info: ModelInfo, found: Allocation, n_tokens: int) -> dict[s
         "now_bytes": found.cache_bytes(n_tokens, info.n_ctx),
         "full_bytes": found.cache_bytes(info.n_ctx, info.n_ctx),
         "longest_bytes": found.cache_bytes(info.n_ctx_train, info.n_ctx),
-        "formula": None if per_token is None else _formula(found),
+        "formula": None if per_token is None else f"{found.formula} = {per_token:,} B",
         "no_formula": _reason(found),
         "caches": [
             {
@@ -99,7 +100,7 @@ def _overview(info: ModelInfo, found: Allocation) -> Iterable[Block]:
         Purpose.WEIGHTS: _("weights"),
         Purpose.CACHE: _("KV cache"),
         Purpose.STATE: _("recurrent state"),
-        Purpose.COMPUTE: _("working space"),
+        Purpose.COMPUTE: _("compute buffers"),
         Purpose.OUTPUT: _("logits"),
     }
     total = found.size_of()
@@ -114,7 +115,7 @@ def _overview(info: ModelInfo, found: Allocation) -> Iterable[Block]:
     ]
     yield Table((Column(_("what")), Column(_("where"), grows=True), Column(_("size"), "right"), Column()), tuple(rows))
     words = [
-        _("The working space holds what is between two layers while up to {n_batch:,} tokens pass at once.").format(
+        _("The compute buffers hold what is between two layers while up to {n_batch:,} tokens pass at once.").format(
             n_batch=info.n_batch
         )
     ]
@@ -139,7 +140,7 @@ def _cache(info: ModelInfo, found: Allocation, n_tokens: int) -> Iterable[Block]
         ).format(n=n_layers)
     )
     in_words = _("layers × (key × bytes + value × bytes)")
-    yield Words(f"`{in_words}`\n`{_formula(found)}`")
+    yield Words(f"`{in_words}`\n`{found.formula} = {per_token:,} B`")
     yield from _heads(found.model)
     sizes = [
         (_("one token"), 1, per_token),
@@ -161,18 +162,6 @@ def _cache(info: ModelInfo, found: Allocation, n_tokens: int) -> Iterable[Block]
     yield from _other_types(info, found)
 
 
-def _formula(found: Allocation) -> str:
-    """The formula with its values, one term for each cache."""
-    return f"{' + '.join(map(_term, found.caches))} = {found.bytes_per_token:,} B"
-
-
-def _term(cache: KvCache) -> str:
-    n_k, n_v, times = cache.n_k or 0, cache.n_v or 0, ""
-    if cache.uniform:
-        n_k, n_v, times = n_k // cache.n_layers, n_v // cache.n_layers, f"{cache.n_layers} × "
-    return f"{times}({n_k} × {BYTES_PER_NUMBER[cache.type_k]:g} + {n_v} × {BYTES_PER_NUMBER[cache.type_v]:g})"
-
-
 def _heads(model: Mapping[str, str]) -> Iterable[Block]:
     """How wide a key is, and what sharing it saves, where all layers are alike."""
     figures = [model.get(name, "") for name in ("n_head", "n_head_kv", "n_embd_head_k", "n_embd_k_gqa")]
@@ -192,12 +181,12 @@ def _heads(model: Mapping[str, str]) -> Iterable[Block]:
 
 
 def _checked(found: Allocation) -> str:
-    """The formula times the places, beside what was logged."""
+    """The formula times the cells, beside what was logged."""
     made = " + ".join(f"{cache.cells:,} × {cache.bytes_per_token:,} B" for cache in found.caches)
     told = sum(cache.mib for cache in found.caches)
     total = sum(cache.size_bytes for cache in found.caches)
     return _(
-        "All of it was set aside when the context was made, with places for whole blocks of 256 tokens: "
+        "All of it was set aside when the context was made, with cells for whole blocks of 256 tokens: "
         "{made} = {total:.2f} MiB. llama.cpp's log says {told:.2f} MiB."
     ).format(made=made, total=total / MIB, told=told)
 
@@ -299,7 +288,7 @@ def _no_formula(info: ModelInfo, found: Allocation) -> Iterable[Block]:
         return
     yield Table(
         (
-            Column(_("places"), "right"),
+            Column(_("cells"), "right"),
             Column(_("layers"), "right"),
             Column(_("keys"), "right"),
             Column(_("values"), "right"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_chat.display.text import piece_label
+from tui_chat.display.text import literal, piece_label
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.sampling import Choice, Sampler, softmax
 from tui_chat.engine.types import Candidate, SamplingParams
@@ -43,6 +43,8 @@ class Moment:
     """The prompt."""
     logits: NDArray[np.float32]
     """(n_vocab,) after the last of `ids`."""
+    dropped: int = 0
+    """Messages that have no room in the prompt."""
 
     def chain(self, always: Sequence[str] = ()) -> tuple[list[tuple[str, View]], Choice]:
         """What each stage leaves, beginning with the whole vocabulary (""), and the token that is chosen.
@@ -69,7 +71,7 @@ class Moment:
 
     def quoted(self, token: int) -> str:
         """The same, to stand between backticks."""
-        return self.label(token).replace("`", "'")
+        return literal(self.label(token))
 
     def document(self, token: int) -> dict[str, object]:
         """A token for machines."""
@@ -86,17 +88,27 @@ def next_token(engine: Engine, watch: Watch, scene: Scene) -> Moment:
 
     Raises:
         PromptTooLongError: The last message alone does not fit into the context.
+        SamplingError: The settings do not hold for this model.
         TemplateError: The template refuses the messages.
     """
-    ids = scene.unanswered().fitted(engine).ids
-    with engine.aside(len(ids) + 1) as aside:
-        return Moment(engine, scene.params, ids, aside.logits(ids, watch.cancel))
+    prompt, params = scene.unanswered().fitted(engine), scene.sampling(engine)
+    with engine.aside(len(prompt.ids) + 1) as aside:
+        return Moment(engine, params, prompt.ids, aside.logits(prompt.ids, watch.cancel), prompt.dropped)
 
 
 def entropy(p: NDArray[np.float64]) -> float:
     """-sum p ln p of (n,) probabilities, nats (Shannon, A Mathematical Theory of Communication, 1948)."""
     some = p[p > 0]
     return max(0.0, float(-(some * np.log(some)).sum()))
+
+
+def cooled(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """(n,) probabilities at a temperature, of (n,) logits in nats; at 0 the best token has all."""
+    if temperature == 0:
+        p = np.zeros(len(logits))
+        p[int(np.argmax(logits))] = 1.0
+        return p
+    return softmax(logits.astype(np.float64) / temperature)
 
 
 def raw_view(logits: NDArray[np.float32]) -> View:

@@ -15,11 +15,11 @@ from tui_chat.display.text import one_line, piece_label
 from tui_chat.engine.engine import Engine
 from tui_chat.errors import UsageError
 from tui_chat.language import _, n_
+from tui_chat.lessons import heat
 from tui_chat.lessons.counting import WHOLE_CHARACTERS
 from tui_chat.lessons.documents import token_text
 from tui_chat.lessons.reading import blocks
 from tui_chat.lessons.report import (
-    HEAT,
     Block,
     Cell,
     Column,
@@ -28,25 +28,20 @@ from tui_chat.lessons.report import (
     Heading,
     Report,
     Span,
-    Spark,
     Table,
     Tone,
+    Trend,
     Words,
 )
 from tui_chat.lessons.surprisal import Reading, read
 from tui_chat.lessons.watch import Watch
 
-_LEVELS = np.log([2, 10, 100, 10_000])
-"""Nats of surprisal between the tones of the heat map: probabilities of 50%, 10%, 1% and 0.01%."""
-_MARKS = ("", "¹", "²", "³", "⁴")
-"""What stands after a token of each tone: the map can be read without colours."""
-_UNSCORED = "⁰"
-
+DEFAULT_WINDOW = 512
+"""Tokens of a window, where the context holds so many: that of llama.cpp's own `perplexity`."""
 _ALL_SHOWN = 400
 """Tokens of a text that is shown whole; of a longer one, the two parts below."""
 _BEGINNING, _TELLING = 200, 120
 _LISTED = 6
-_COLUMNS = 60
 _HIGHEST = 1e3
 """Nats that count where means are compared: a token the model rules out has infinitely many."""
 _CONTEXT_CELLS, _LABEL_CELLS = 20, 14
@@ -84,7 +79,7 @@ def perplexity(engine: Engine, watch: Watch, text: str, *, n_ctx: int | None = N
         engine: Its cache stays as it is.
         watch: Told how far it is; stops it.
         text: Plain text: what looks like a control token is read as the characters it is written with.
-        n_ctx: Tokens of a window; as many as the context holds by default.
+        n_ctx: Tokens of a window; `DEFAULT_WINDOW`, or as many as the context holds, by default.
 
     Raises:
         UsageError: The text has nothing to score, or `n_ctx` is out of range.
@@ -98,7 +93,7 @@ def perplexity(engine: Engine, watch: Watch, text: str, *, n_ctx: int | None = N
                 "--n-ctx loads it with another"
             ).format(most=most, n=n_ctx)
         )
-    reading = read(engine, watch, engine.vocab.tokenize(text), n_ctx or most)
+    reading = read(engine, watch, engine.vocab.tokenize(text), n_ctx or min(most, DEFAULT_WINDOW))
     return Report(_("perplexity"), _blocks(engine, reading), _document(engine, reading))
 
 
@@ -214,32 +209,21 @@ def _meaning(value: float, n_vocab: int) -> str:
 
 
 def _course(reading: Reading) -> list[Block]:
-    """Surprisal from the beginning to the end, in so many columns."""
-    parts = np.array_split(reading.surprisal[reading.scored], min(_COLUMNS, len(reading.scored)))
-    means = tuple(float(np.minimum(part, _HIGHEST).mean()) for part in parts)
-    a_column = round(len(reading.scored) / len(parts))
-    caption = n_("Each column is {n:,} token", "Each column is the mean of {n:,} tokens", a_column).format(n=a_column)
-    return [
-        Heading(_("Surprisal from beginning to end")),
-        Table((Column(),), ((Spark(means),),)),
-        Words(
-            _("{columns}; the lowest stands for {low:.2f} nats, the highest for {high:.2f}.").format(
-                columns=caption, low=min(means), high=max(means)
-            ),
-            Tone.DIM,
-        ),
-    ]
+    """Surprisal from the beginning to the end."""
+
+    def caption(n: int, low: float, high: float) -> str:
+        columns = n_("Each column is {n:,} token", "Each column is the mean of {n:,} tokens", n).format(n=n)
+        return _("{columns}; the lowest stands for {low:.2f} nats, the highest for {high:.2f}.").format(
+            columns=columns, low=low, high=high
+        )
+
+    values = np.minimum(reading.surprisal[reading.scored], _HIGHEST)
+    return [Heading(_("Surprisal from beginning to end")), Trend(tuple(values.tolist()), caption)]
 
 
 def _map(engine: Engine, reading: Reading) -> list[Block]:
     n = len(reading.ids)
-    parts = [
-        Span(f"{text}{mark}", tone)
-        for text, mark, tone in zip(("p ≥ 50%", "10–50%", "1–10%", "0.01–1%", "< 0.01%"), _MARKS, HEAT, strict=True)
-    ]
-    if not reading.has_bos:
-        parts.append(Span(_("not scored") + _UNSCORED, Tone.DIM))
-    legend = Flow(tuple(piece for part in parts for piece in (part, Span("   "))))
+    legend = heat.legend(unscored=not reading.has_bos)
     if n <= _ALL_SHOWN:
         return [Heading(_("Token by token")), legend, _flow(engine, reading, 0, n)]
     start = _most_telling(reading)
@@ -264,21 +248,12 @@ def _most_telling(reading: Reading) -> int:
 
 
 def _flow(engine: Engine, reading: Reading, start: int, stop: int) -> Flow:
-    levels = np.searchsorted(_LEVELS, reading.surprisal[start:stop])
-    spans = []
-    for at, level in enumerate(levels.tolist(), start):
-        text = _readable(engine.vocab.piece(reading.ids[at]))
-        core = text.rstrip("\n")  # the mark stays in the line that the token ends
-        mark, tone = (_MARKS[level], HEAT[level]) if reading.rank[at] else (_UNSCORED, Tone.DIM)
-        spans.append(Span(f"{core}{mark}{text[len(core) :]}", tone))
-    return Flow(tuple(spans))
-
-
-def _readable(piece: bytes) -> str:
-    try:
-        return piece.decode("utf-8")
-    except UnicodeDecodeError:
-        return piece_label(piece)
+    return Flow(
+        tuple(
+            heat.marked(engine.vocab.piece(reading.ids[at]), float(reading.surprisal[at]) if reading.rank[at] else None)
+            for at in range(start, stop)
+        )
+    )
 
 
 def _table(engine: Engine, reading: Reading, places: Sequence[int], *, instead: bool) -> Table:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from tui_chat.chat.prompt import Prompt
 from tui_chat.chat.template import TemplateOrigin
+from tui_chat.display import figures
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.sampling import Choice, Sampler
@@ -23,6 +24,7 @@ from tui_chat.engine.types import (
     SamplingParams,
     TokensGenerated,
 )
+from tui_chat.lessons.allocation import read_log
 from tui_chat.lessons.documents import stage_document, token_text, trace_document
 
 SHOWN = 20
@@ -60,7 +62,7 @@ class Pipeline:
     def perplexity(self) -> float | None:
         """e to the mean surprisal of the answer's tokens before the chain; None where there is none."""
         surprisals = [token.trace.surprisal for token in self.tokens if token.trace]
-        return math.exp(sum(surprisals) / len(surprisals)) if surprisals else None
+        return figures.perplexity(sum(surprisals) / len(surprisals)) if surprisals else None
 
     def run(self, engine: Engine, cancel: CancelFlag) -> Generator[None, None, None]:
         """Answer, in a cache that is empty at first, and pause wherever there is something new.
@@ -152,6 +154,7 @@ def pipeline_document(engine: Engine, origin: TemplateOrigin, pipeline: Pipeline
             "text": prompt.text,
             "notes": list(prompt.notes),
         },
+        "dropped": prompt.dropped,
         "ids": list(prompt.ids),
         "tokens": [
             {"id": token, "text": text(token), "special": engine.vocab.is_special(token)} for token in prompt.ids
@@ -164,7 +167,7 @@ def pipeline_document(engine: Engine, origin: TemplateOrigin, pipeline: Pipeline
             "embedding": [len(prompt.ids), info.n_embd],
             "layers": info.n_layer,
             "logits": [info.n_vocab],
-            "kv_bytes": len(prompt.ids) * engine.kv_bytes / engine.context.n_ctx,
+            "kv_bytes": read_log(engine.load_log).cache_bytes(len(prompt.ids), info.n_ctx),
         },
         "sampling": {
             "entropy": raw.entropy,

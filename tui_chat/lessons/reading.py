@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from tui_chat.language import _
 BLOCK_BYTES = 1 << 18
 """Read at once."""
 
+_LIKE_A_PATH = re.compile(r"\S*[/\\]\S*|\S+\.[A-Za-z]\w{0,4}")
+
 
 def names_file(text: str) -> bool:
     """Whether this is the path of something that can be read, and not a text of its own."""
@@ -22,6 +25,21 @@ def names_file(text: str) -> bool:
         return path.exists() and not path.is_dir()
     except (OSError, ValueError):  # too long for a path, or with a zero in it
         return False
+
+
+def exists(path: str) -> bool:
+    """Whether there is anything at this path, of whatever kind, or it cannot be told."""
+    try:
+        return _expanded(path).exists()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # too long for a path, or with a zero in it
+        return False
+
+
+def like_a_path(text: str) -> bool:
+    """Whether a text that names no file looks as if it were meant to."""
+    return _LIKE_A_PATH.fullmatch(text) is not None
 
 
 @contextmanager

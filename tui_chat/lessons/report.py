@@ -6,7 +6,7 @@ there is to see and never how wide or in which colour: `drawing.draw` does that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -99,6 +99,8 @@ class Column:
     align: Literal["left", "right"] = "left"
     grows: bool = False
     """Takes the width that is left over; the first one that does."""
+    wraps: bool = False
+    """Where it grows: text that is too long goes on in the next line, instead of being cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,15 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Trend:
+    """Values from the first to the last as one line of columns, each the mean of some where they are too many."""
+
+    values: tuple[float, ...]
+    caption: Callable[[int, float, float], str]
+    """Says of what: gets how many values a column stands for, and the lowest and the highest column."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
     """One of several texts to compare."""
 
@@ -151,7 +162,7 @@ class Lanes:
     """Cells a lane needs to stand beside another."""
 
 
-Block = Heading | Words | Facts | Table | Flow | Verbatim | Curve | Lanes
+Block = Heading | Words | Facts | Table | Flow | Verbatim | Curve | Trend | Lanes
 """A part of a report."""
 
 

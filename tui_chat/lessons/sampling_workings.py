@@ -404,7 +404,7 @@ def after_chain(seen: Inspected) -> Working:
 
 
 def draw(seen: Inspected) -> Working:
-    """A number from seed and place, and the token whose part of the sum it falls into."""
+    """A number from seed and position, and the token whose part of the sum it falls into."""
     from tui_chat.engine.sampling import uniform
 
     trace = seen.trace

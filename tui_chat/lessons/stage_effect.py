@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tui_chat.display.figures import percent, stage_name
 from tui_chat.engine.sampling import penalty_window, softmax
 from tui_chat.language import _, n_
-from tui_chat.lessons.moment import Moment, View, entropy
+from tui_chat.lessons.moment import Moment, View, cooled, entropy
 from tui_chat.lessons.report import Bar, Block, Cell, Column, Curve, Facts, Span, Table, Tone, Words
 from tui_chat.lessons.scene import Scene
+from tui_chat.lessons.working import braced, exact
 
 STAGE_OF: Mapping[str, str] = {
     "temperature": "temperature",
@@ -212,14 +213,7 @@ def _by_id(ids: NDArray[np.int64]) -> dict[int, int]:
 
 def _ladder(moment: Moment, before: View) -> dict[float, NDArray[np.float64]]:
     """Several temperatures, the present one among them, and what each makes of the tokens that reach the stage."""
-    return {t: _cooled(before, t) for t in sorted({*_LADDER, moment.params.temperature})}
-
-
-def _cooled(before: View, temperature: float) -> NDArray[np.float64]:
-    """(n,) probabilities at a temperature; at 0 the best token has all."""
-    if temperature == 0:
-        return np.where(np.arange(len(before.ids)) == 0, 1.0, 0.0)
-    return softmax(before.logits / temperature)
+    return {t: cooled(before.logits, t) for t in sorted({*_LADDER, moment.params.temperature})}
 
 
 def _ladder_table(moment: Moment, before: View, ladder: Mapping[float, NDArray[np.float64]]) -> Table:
@@ -234,7 +228,7 @@ def _ladder_table(moment: Moment, before: View, ladder: Mapping[float, NDArray[n
         row(Span(moment.label(token), Tone.STRONG), (percent(float(p[place])) for p in ladder.values()))
         for place, token in enumerate(before.ids[:SHOWN].tolist())
     ]
-    rows.append(row(Span(_("entropy"), Tone.DIM), (f"{entropy(p):.2f}" for p in ladder.values())))
+    rows.append(row(Span(_("entropy, nats"), Tone.DIM), (f"{entropy(p):.2f}" for p in ladder.values())))
     heads = (f"{t:g} ◆" if t == now else f"{t:g}" for t in ladder)
     return Table((Column(_("token"), grows=True), *(Column(head, "right") for head in heads)), tuple(rows))
 
@@ -280,9 +274,9 @@ def _penalised(moment: Moment, counts: Counter[int], before: View, after: View) 
     n = counts[token]
     formula = f"{old:.3f} {'÷' if old > 0 else '×'} {params.repeat_penalty:g}"
     if params.frequency_penalty:
-        formula += f" − {n} × {params.frequency_penalty:g}"
+        formula += f" − {n} × {braced(exact(params.frequency_penalty))}"
     if params.presence_penalty:
-        formula += f" − {params.presence_penalty:g}"
+        formula += f" − {braced(exact(params.presence_penalty))}"
     yield n_(
         "`{token}` came {n} time, and its logit becomes `{formula} = {new:.3f}`.",
         "`{token}` came {n} times, and its logit becomes `{formula} = {new:.3f}`.",
@@ -316,7 +310,7 @@ def _temperature_curve(moment: Moment, before: View, figures: dict[str, object])
         return
     now = moment.params.temperature
     curve = entropy_curve(before.logits, max(_HOTTEST, now * 1.5))
-    here = (now, entropy(_cooled(before, now)))
+    here = (now, entropy(cooled(before.logits, now)))
     figures["curve"] = [list(point) for point in curve]
     caption = _("Entropy in nats of the tokens that reach this stage, over the temperature. ◆ is where it stands now.")
     yield Curve(curve, (here,), caption)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tui_chat.display import figures
-from tui_chat.display.text import piece_label
+from tui_chat.display.text import literal, piece_label
 from tui_chat.errors import UsageError
 from tui_chat.language import N_, _, n_
 from tui_chat.lessons.answers import AnswerFigures, decode_words, end_words, prefill_words, usage_document
@@ -107,15 +107,16 @@ def _generated_words(answer: AnswerFigures) -> str:
     if answer.generated is None:
         return _("not known")
     tokens = n_("{n} token", "{n} tokens", answer.generated).format(n=f"{answer.generated:,}")
-    return _("{tokens}; {end}").format(tokens=tokens, end=end_words(answer.reason))
+    end = _("another tui-chat is writing it, or it broke off") if answer.may_go_on else end_words(answer.reason)
+    return _("{tokens}; {end}").format(tokens=tokens, end=end)
 
 
 def _entropy_words(answer: AnswerFigures) -> str:
     if not answer.traces:
         return _("not known")
     peak = max(answer.traces, key=lambda trace: trace.entropy)
-    text = _("{mean:.2f} nats on average; least sure before `{token}`, with {most:.2f}")
-    return text.format(mean=fmean(answer.entropies), most=peak.entropy, token=piece_label(peak.piece))
+    text = _("{mean:.2f} nats on average; least sure before `{token}`, with {most:.2f} nats")
+    return text.format(mean=fmean(answer.entropies), most=peak.entropy, token=literal(piece_label(peak.piece)))
 
 
 def _surprisal_words(answer: AnswerFigures) -> str:
@@ -123,9 +124,11 @@ def _surprisal_words(answer: AnswerFigures) -> str:
         return _("not known")
     peak = max(answer.traces, key=lambda trace: trace.surprisal)
     mean = fmean(answer.surprisals)
-    text = _("{mean:.2f} nats on average, a perplexity of {perplexity}; least expected was `{token}`, with {most:.2f}")
-    perplexity = figures.perplexity_text(math.exp(mean))
-    return text.format(mean=mean, perplexity=perplexity, most=peak.surprisal, token=piece_label(peak.piece))
+    text = _(
+        "{mean:.2f} nats on average, a perplexity of {perplexity}; least expected was `{token}`, with {most:.2f} nats"
+    )
+    perplexity = figures.perplexity_text(figures.perplexity(mean))
+    return text.format(mean=mean, perplexity=perplexity, most=peak.surprisal, token=literal(piece_label(peak.piece)))
 
 
 def _turns(answers: Sequence[AnswerFigures]) -> list[Block]:
@@ -176,8 +179,8 @@ _FIGURES = (
     _Figure(N_("first token"), lambda answer: answer.ttft_s, figures.span),
     _Figure(N_("prefill"), lambda answer: answer.prefill_rate, figures.rate),
     _Figure(N_("decode"), lambda answer: answer.decode_rate, figures.rate),
-    _Figure(N_("entropy"), lambda answer: _mean(answer.entropies), lambda value: f"{value:.2f}"),
-    _Figure(N_("surprisal"), lambda answer: _mean(answer.surprisals), lambda value: f"{value:.2f}"),
+    _Figure(N_("entropy"), lambda answer: _mean(answer.entropies), figures.nats),
+    _Figure(N_("surprisal"), lambda answer: _mean(answer.surprisals), figures.nats),
 )
 
 
@@ -250,7 +253,7 @@ def _document(turn: int, answer: AnswerFigures) -> dict[str, object]:
         **usage_document(answer),
         "entropy": _summary(answer.entropies),
         "surprisal": _summary(surprisals),
-        "perplexity": math.exp(fmean(surprisals)) if surprisals else None,
+        "perplexity": figures.perplexity(fmean(surprisals)) if surprisals else None,
         "tokens": [
             {
                 "position": trace.position,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_chat.display.figures import perplexity_text
+from tui_chat.display.figures import perplexity, perplexity_text
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.scoring import most_outputs
 from tui_chat.errors import UsageError
@@ -51,7 +50,7 @@ class Reading:
     @property
     def perplexity(self) -> float:
         """e to that; may be infinite."""
-        return _exp(self.nll)
+        return perplexity(self.nll)
 
     @property
     def most_expected(self) -> list[int]:
@@ -103,16 +102,8 @@ def read(engine: Engine, watch: Watch, ids: Sequence[int], window: int) -> Readi
                 at, total, count = part.stop, total + float(scores.surprisal.sum()), count + len(scores.rank)
                 watch.say(
                     _("{done:,} of {n:,} tokens · perplexity so far {perplexity}").format(
-                        done=at, n=n, perplexity=perplexity_text(_exp(total / count))
+                        done=at, n=n, perplexity=perplexity_text(perplexity(total / count))
                     )
                 )
         seconds = time.perf_counter() - begun
     return Reading(tuple(ids), surprisal, entropy, rank, best, window, size, bool(prefix), seconds)
-
-
-def _exp(nats: float) -> float:
-    """e to a mean surprisal, of a model however sure of something else."""
-    try:
-        return math.exp(nats)
-    except OverflowError:
-        return math.inf

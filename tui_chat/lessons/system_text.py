@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +10,10 @@ from tui_chat.display.figures import percent
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.sampling import softmax
 from tui_chat.errors import UsageError
-from tui_chat.language import _
+from tui_chat.language import _, n_
 from tui_chat.lessons.moment import entropy, next_token
 from tui_chat.lessons.report import Bar, Cell, Column, Facts, Heading, Report, Span, Table, Tone, Verbatim
-from tui_chat.lessons.scene import Scene
+from tui_chat.lessons.scene import Scene, warning
 from tui_chat.lessons.watch import Watch
 
 _SHOWN = 8
@@ -37,8 +35,8 @@ def system_text(engine: Engine, watch: Watch, scene: Scene) -> Report:
     text = next((message.text for message in scene.messages if message.role is Role.SYSTEM), None)
     if text is None:
         raise UsageError(_("there is no system text: give one with /system TEXT"))
-    bare = replace(scene, messages=[message for message in scene.messages if message.role is not Role.SYSTEM])
-    told, untold = next_token(engine, watch, scene), next_token(engine, watch, bare)
+    told = next_token(engine, watch, scene)
+    untold = next_token(engine, watch, scene.unanswered().without_system(engine, told.dropped))
     p, q = (softmax(moment.logits) for moment in (told, untold))
     apart = divergence(p, q)
     best = np.argsort(-p, kind="stable")[:_SHOWN].tolist()
@@ -47,8 +45,9 @@ def system_text(engine: Engine, watch: Watch, scene: Scene) -> Report:
         for token in best
     )
     columns = (Column(_("token"), grows=True), Column(_("without"), "right"), Column(_("with"), "right"), Column())
+    takes = len(told.ids) - len(untold.ids)
     facts = (
-        (_("takes"), _("{n} tokens of the prompt").format(n=len(told.ids) - len(untold.ids))),
+        (_("takes"), n_("{n} token of the prompt", "{n} tokens of the prompt", takes).format(n=takes)),
         (_("entropy"), _("{old:.3f} nats without, {new:.3f} with").format(old=entropy(q), new=entropy(p))),
         (_("divergence"), _("{nats:.3f} nats from the distribution without it (Kullback-Leibler)").format(nats=apart)),
     )
@@ -57,13 +56,15 @@ def system_text(engine: Engine, watch: Watch, scene: Scene) -> Report:
         blocks=[
             Verbatim((Span(text),)),
             Heading(_("What it does to the next token")),
+            *warning(told.dropped),
             Facts(facts),
             Table(columns, rows),
         ],
         document={
             "model": engine.info.name,
             "system": text,
-            "n_tokens": len(told.ids) - len(untold.ids),
+            "n_tokens": takes,
+            "dropped": told.dropped,
             "entropy": {"with": entropy(p), "without": entropy(q)},
             "divergence": apart,
             "top": [

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from tui_chat.chat.conversation import Conversation, Message, Role
 from tui_chat.chat.prompt import Prompt, PromptBuilder
-from tui_chat.display.text import one_line
+from tui_chat.display.text import literal
 from tui_chat.language import _, n_
 from tui_chat.lessons.report import Cell, Column, Facts, Report, Span, Table, Tone, Verbatim, Words
-from tui_chat.lessons.scene import Scene
+from tui_chat.lessons.scene import Scene, warning
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
@@ -237,7 +237,11 @@ def _facts(
     if reader is None:
         yield _("prompt"), _("{n:,} characters; its tokens are known with a model").format(n=len(prompt.text))
     else:
-        size = _("{n:,} tokens, {control:,} of them control tokens").format(n=len(prompt.ids), control=laid.n_control)
+        size = n_(
+            "{n:,} token, {control:,} of them control tokens",
+            "{n:,} tokens, {control:,} of them control tokens",
+            len(prompt.ids),
+        ).format(n=len(prompt.ids), control=laid.n_control)
         room = "" if reader.n_ctx is None else _("; there is room for {n_ctx:,}").format(n_ctx=reader.n_ctx)
         yield _("prompt"), size + room
         if not reader.vocab.eog_ids:
@@ -247,10 +251,10 @@ def _facts(
     if opening:
         yield (
             _("generation prompt"),
-            _("`{text}` and then the answer").format(text=_literal(opening)),
+            _("`{text}` and then the answer").format(text=literal(opening)),
         )
     if prompt.prefill:
-        yield _("prefill"), _("`{text}` begins the answer").format(text=_literal(prompt.prefill))
+        yield _("prefill"), _("`{text}` begins the answer").format(text=literal(prompt.prefill))
     state = {None: _("auto"), True: _("on"), False: _("off")}[builder.enable_thinking]
     yield (
         _("thinking"),
@@ -263,23 +267,13 @@ def _facts(
 
 
 def _notes(prompt: Prompt, reader: Reader | None) -> Iterator[str]:
-    yield from prompt.notes
-    if prompt.dropped:
-        yield n_(
-            "The context is full: the first {n} message is left out.",
-            "The context is full: the first {n} messages are left out.",
-            prompt.dropped,
-        ).format(n=prompt.dropped)
+    yield from map(_, prompt.notes)
+    yield from (words.text for words in warning(prompt.dropped))
     if reader is not None and reader.n_ctx is not None and len(prompt.ids) >= reader.n_ctx:
         yield _(
             "{n:,} tokens do not fit into the context of {n_ctx:,}: a chat leaves the oldest exchanges out; this is "
             "all of it."
         ).format(n=len(prompt.ids), n_ctx=reader.n_ctx)
-
-
-def _literal(text: str) -> str:
-    """Text to stand between backticks."""
-    return one_line(text).replace("`", "'")
 
 
 def _bytes(text: str) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tui_chat.config import THINKING_STATES
 from tui_chat.language import _, n_
 from tui_chat.lessons.report import Block, Lane, Lanes, Report, Tone, Verbatim, Words
 from tui_chat.lessons.template import Laid, example, switches_thinking
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from tui_chat.chat.prompt import Prompt
     from tui_chat.engine.engine import Engine
     from tui_chat.lessons.scene import Scene
-
-STATES: dict[str, bool | None] = {"on": True, "off": False, "auto": None}
-"""What `enable_thinking` may be, by the word for it."""
 
 
 def thinking(engine: Engine, scene: Scene) -> Report:
@@ -32,14 +30,14 @@ def thinking(engine: Engine, scene: Scene) -> Report:
     builder = replace(scene.builder(engine), prefill="")
     said = scene.unanswered().messages or example()[:2]
     messages = (*(message for message in said[:1] if message is not said[-1] and message.role == "system"), said[-1])
-    prompts = {word: replace(builder, enable_thinking=state).build(messages) for word, state in STATES.items()}
+    prompts = {word: replace(builder, enable_thinking=state).build(messages) for word, state in THINKING_STATES.items()}
     switches = switches_thinking(builder, messages)
     name = builder.template.origin.name
 
     def lanes() -> Iterator[Lane]:
         for word, prompt in prompts.items():
-            places = replace(builder, enable_thinking=STATES[word]).places(prompt)
-            title = _("{state} (now)").format(state=word) if STATES[word] is scene.enable_thinking else word
+            places = replace(builder, enable_thinking=THINKING_STATES[word]).places(prompt)
+            title = _("{state} (now)").format(state=word) if THINKING_STATES[word] is scene.enable_thinking else word
             size = n_("{n} token", "{n} tokens", len(prompt.ids)).format(n=len(prompt.ids))
             yield Lane(f"{title} · {size}", (_verbatim(engine, prompt, places),))
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 
 from tui_chat.display.figures import percent, size
-from tui_chat.display.text import hex_bytes, piece_label
+from tui_chat.display.text import hex_bytes, literal, piece_label
 from tui_chat.engine.gguf import GgufHeader
 from tui_chat.engine.vocabulary import Vocabulary
 from tui_chat.errors import UsageError
@@ -20,7 +20,7 @@ from tui_chat.language import N_, _, n_
 from tui_chat.lessons.counting import DocumentSize, count
 from tui_chat.lessons.documents import token_text
 from tui_chat.lessons.merging import Merges, Step
-from tui_chat.lessons.reading import blocks, names_file, opened
+from tui_chat.lessons.reading import blocks, like_a_path, names_file, opened
 from tui_chat.lessons.report import Block, Cell, Column, Facts, Flow, Heading, Report, Span, Table, Tone, Words
 from tui_chat.lessons.watch import Watch
 
@@ -37,8 +37,6 @@ _WORD_CHARACTERS = 20
 """Longest word put together: each merge is a line."""
 
 _WORD = re.compile(r" ?[^\W\d_]+| ?[^\w\s]+|\S")
-
-_LIKE_A_PATH = re.compile(r"\S*[/\\]\S*|\S+\.[A-Za-z]\w{0,4}")
 
 _NO_MERGES = {
     "llama": N_(
@@ -173,8 +171,9 @@ def tokens(
         price_per_million=price_per_million,
     )
     parts: list[Block] = [Words(_summary(vocab, header, length, name))]
-    if text is not None and not name and _LIKE_A_PATH.fullmatch(text):
-        parts.append(Words(_("There is no file of this name, so it is read as a text itself."), Tone.DIM))
+    if text is not None and not name and like_a_path(text):
+        words = _("There is no file `{name}`, so the name itself was read as the text: correct it to count a document.")
+        parts.insert(0, Words(words.format(name=literal(text)), Tone.WARN))
     parts += [*_listed(vocab, ids), Facts(tuple(_facts(figures)))]
     if text is not None:
         parts += _merging(vocab, header, merges, built)
@@ -187,7 +186,8 @@ def tokens(
             "text": text,
             "n_tokens": length.n_tokens,
             "vocab_size": vocab.n_vocab,
-            "tokens": None if text is None else [token_document(vocab, token) for token in ids],
+            "tokens": [token_document(vocab, token) for token in ids],
+            "listed": text is not None,
             "n_added": figures.n_added,
             "n_characters": length.n_characters,
             "n_bytes": length.n_bytes,
@@ -263,7 +263,7 @@ def _listed(vocab: Vocabulary, ids: Sequence[int]) -> Iterator[Block]:
         row.append(Span(label, tone))
     yield Flow(tuple(row))
     kinds = [
-        _("control") if vocab.is_control(token) else _("added whole") if vocab.is_special(token) else ""
+        _("control") if vocab.is_control(token) else _("user-defined") if vocab.is_special(token) else ""
         for token in shown
     ]
     columns = [Column("#", "right"), Column("id", "right"), Column(_("token")), Column(_("bytes"), grows=True)]
@@ -340,7 +340,7 @@ def _pieces_label(pieces: Sequence[bytes]) -> str:
 
 
 def token_document(vocab: Vocabulary, token: int) -> dict[str, object]:
-    """A token as the JSON document has it; `special` is a control token or one that was added whole."""
+    """A token as the JSON document has it; `special` is a control token or a user-defined one."""
     piece = vocab.piece(token)
     return {"id": token, "text": token_text(piece), "bytes": piece.hex(), "special": vocab.is_special(token)}
 

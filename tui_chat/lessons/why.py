@@ -108,7 +108,7 @@ def first_token(engine: Engine, watch: Watch, scene: Scene) -> Inspected:
     from tui_chat.engine.types import SAMPLING_FIELDS, GenerationFinished, GenerationRequest, TokensGenerated
     from tui_chat.lessons.allocation import read_log
 
-    ids, params = scene.prompt(engine).ids, scene.params
+    ids, params = scene.prompt(engine).ids, scene.sampling(engine)
     if len(ids) >= engine.context.n_ctx:
         raise PromptTooLongError(len(ids), engine.context.n_ctx)
     request = GenerationRequest(
@@ -182,7 +182,8 @@ def _subject(seen: Inspected, figure: Figure | None) -> list[Block]:
         return []
     place = _("token {place:,} of {n:,} of the answer:").format(place=seen.index + 1, n=len(seen.tokens))
     label = Span(piece_label(seen.token.piece), Tone.STRONG)
-    return [Flow((Span(f"{place}  ", Tone.DIM), label, Span(f"  id {seen.token.id}", Tone.DIM)))]
+    line = Flow((Span(f"{place}  ", Tone.DIM), label, Span(f"  id {seen.token.id}", Tone.DIM)))
+    return [Words(seen.note, Tone.DIM), line] if seen.note else [line]
 
 
 def _labelled(label: str, *formulas: str) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ import math
 
 from tui_chat.display import figures
 from tui_chat.language import _, n_
-from tui_chat.lessons.allocation import BYTES_PER_NUMBER, KvCache
 from tui_chat.lessons.inspected import Inspected, NotKnownError
 from tui_chat.lessons.report import Cell, Column, Table
 from tui_chat.lessons.working import Working, braced, nats, num
@@ -109,7 +108,7 @@ def entropy(seen: Inspected) -> Working:
         f"e^{total} = {num(math.exp(trace.entropy))}",
     ]
     notes = [
-        _("That is {bits:.2f} bits: as unsure as between {n:.1f} equally likely tokens.").format(
+        _("That is {bits:.2f} bits: as unsure as between {n:,.1f} equally likely tokens.").format(
             bits=trace.entropy / math.log(2), n=math.exp(trace.entropy)
         )
     ]
@@ -161,7 +160,7 @@ def perplexity(seen: Inspected) -> Working:
                 left_out,
             ).format(n=f"{left_out:,}")
         )
-    value = math.exp(total / n)
+    value = figures.perplexity(total / n)
     return Working(
         value,
         figures.perplexity_text(value),
@@ -239,7 +238,7 @@ def kv_bytes(seen: Inspected) -> Working:
         raise NotKnownError(
             _("this model does not keep one key and one value of each token; /memory shows what it keeps")
         )
-    lines = [f"{' + '.join(map(_term, memory.caches))} = {a_token:,}"]
+    lines = [f"{memory.formula} = {a_token:,}"]
     notes = []
     if all(cache.cells >= model.n_ctx for cache in memory.caches):
         lines.append(f"{a_token:,} × {model.n_ctx:,} = {a_token * model.n_ctx:,}")
@@ -249,14 +248,6 @@ def kv_bytes(seen: Inspected) -> Working:
             )
         )
     return Working(a_token, _("{n:,} bytes a token").format(n=a_token), "bytes", tuple(lines), notes=tuple(notes))
-
-
-def _term(cache: KvCache) -> str:
-    k, v = (f"{BYTES_PER_NUMBER[name]:g}" for name in (cache.type_k, cache.type_v))
-    n_k, n_v = cache.n_k or 0, cache.n_v or 0
-    if cache.uniform:
-        return f"{cache.n_layers} × ({n_k // cache.n_layers} × {k} + {n_v // cache.n_layers} × {v})"
-    return f"{n_k} × {k} + {n_v} × {v}"
 
 
 def _no_times(seen: Inspected) -> NotKnownError:

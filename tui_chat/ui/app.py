@@ -25,6 +25,7 @@ from tui_chat.chat.conversation import Conversation
 from tui_chat.config import LoadedSettings
 from tui_chat.display.figures import size
 from tui_chat.errors import TuiChatError, UsageError
+from tui_chat.language import _
 from tui_chat.lessons.course.progress import Progress
 from tui_chat.themes import DEFAULT_THEME, LoadedThemes, load_themes
 from tui_chat.ui.archive import STORE_NAME, NoArchive, StoreArchive
@@ -103,7 +104,7 @@ class TuiChatApp(App[int]):
         self._commands = AppCommands(self)
         self._garbage = GarbageRota()
         self._chat: ChatScreen | None = None
-        self._known_models: tuple[tuple[str, str], ...] = (("builtin", "the model inside the package"),)
+        self._known_models: tuple[tuple[str, str], ...] = (("builtin", _("the model inside the package")),)
         self._note = note
         self._problems: list[str] = [str(error) for error in themes.failures]
         self.theme = self._chosen_theme()
@@ -318,10 +319,12 @@ def make_app(
     def make_session(report: Callable[[EngineEvent | News], None]) -> Session:
         from tui_chat.engine.worker import EngineWorker
 
+        build_request = RequestBuilder(settings.tokenizer.chat_template, report, limit=limit)
         return Session(
             settings,
             EngineWorker(report),
-            build_request=RequestBuilder(settings.tokenizer.chat_template, report, limit=limit),
+            build_request=build_request,
+            left_out=build_request.left_out,
             archive=StoreArchive(paths.data_dir() / STORE_NAME, report) if remember else NoArchive(),
             downloads=Downloader(report),
             report=report,

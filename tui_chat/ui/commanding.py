@@ -9,6 +9,7 @@ from tui_chat.chat.conversation import Role
 from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.completion import complete
 from tui_chat.errors import EngineError, ModelNotFoundError, UsageError
+from tui_chat.language import _
 from tui_chat.ui.learning import Learning
 from tui_chat.ui.reporting import Reporting
 from tui_chat.ui.summary import ended_answers, model_line
@@ -51,7 +52,7 @@ class AppCommands:
         suggestions = []
         for item in found.suggestions:
             matched = tuple(place for start, end in item.spans for place in range(start, end))
-            value = f"now {item.value}" if item.value else ""
+            value = _("now {value}").format(value=item.value) if item.value else ""
             suggestions.append(Suggestion(line[: found.start] + item.insert, item.label, matched, item.detail, value))
         return Offer(tuple(suggestions), found.hint, of_name=" " not in line)
 
@@ -111,7 +112,7 @@ class AppCommands:
 
     def set_system(self, text: str | None) -> None:
         if self._session.answering:
-            raise UsageError("still answering: stop it before you change the system text")
+            raise UsageError(_("still answering: stop it before you change the system text"))
         self._session.set_system(text)
         self._chat.call_next(self._chat.rebuild)
 
@@ -172,7 +173,7 @@ class AppCommands:
 
     def report(self, title: str, lesson: Callable[[Engine, Watch], Report]) -> None:
         if self._session.model is None:
-            raise EngineError("no model is loaded yet: the demonstrations need one")
+            raise EngineError(_("no model is loaded yet: the demonstrations need one"))
         self._reporting.start(title, lesson)
 
     def show_report(self, title: str, report: Report) -> None:
@@ -188,21 +189,20 @@ class AppCommands:
         self._app.educational = on
 
     def scene(self) -> Scene:
-        from tui_chat.engine.bias import first_pieces
         from tui_chat.lessons.scene import Scene
 
         session = self._session
         inference = session.inference
-        pieces = session.pieces
-
         # A demonstration draws with a seed of its own where none is fixed, the same each time.
         return Scene(
             messages=session.conversation.path,
-            params=inference.sampling_params(inference.seed or 0, lambda text: first_pieces(pieces, text)),
+            params=inference.model_copy(update={"ban": (), "logit_bias": ()}).sampling_params(inference.seed or 0),
+            biased=inference,
             limits=inference.limits(),
             configured_template=session.settings.tokenizer.chat_template,
             enable_thinking=inference.enable_thinking,
             prefill=session.prefill,
+            left_out=session.left_out,
         )
 
     def course(self) -> Progress:
@@ -218,8 +218,10 @@ class AppCommands:
         return Inspected.of(
             message,
             session.tokens_of.get(message.id, ()),
-            self._chat.query_one(Inspector).index,
-            prompt_ids=answer.prompt_ids if answer is not None and answer.message_id == message.id else None,
+            self._chat.query_one(Inspector).selected,
+            prompt_ids=answer.prompt_ids[: answer.n_prompt]
+            if answer is not None and answer.message_id == message.id
+            else None,
             model=session.model,
             piece_of=session.piece_of,
         )

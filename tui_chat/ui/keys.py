@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from textual.binding import Binding, BindingType
 
+from tui_chat.language import N_
 from tui_chat.ui.screens.chat import ChatScreen
 from tui_chat.ui.screens.training_keys import RUN_BINDINGS, SAMPLE_BINDINGS, TRAINING_BINDINGS
 from tui_chat.ui.widgets.composer import MessageInput
@@ -20,15 +21,15 @@ from tui_chat.ui.widgets.value_row import ValueRow
 if TYPE_CHECKING:
     from textual.app import App
 
-EVERYWHERE, TRAININGS = "Everywhere", "Trainings"
+EVERYWHERE, TRAININGS = N_("Everywhere"), N_("Trainings")
 
 GROUPS: tuple[tuple[str, Sequence[BindingType]], ...] = (
     (EVERYWHERE, ChatScreen.BINDINGS),
-    ("Writing a message", MessageInput.BINDINGS),
-    ("Tokens", TokenStrip.BINDINGS),
-    ("A report", ReportCard.BINDINGS),
-    ("Sampling", SamplingPanel.BINDINGS),
-    ("A setting", ValueRow.BINDINGS),
+    (N_("Writing a message"), MessageInput.BINDINGS),
+    (N_("Tokens"), TokenStrip.BINDINGS),
+    (N_("A report"), ReportCard.BINDINGS),
+    (N_("Sampling"), SamplingPanel.BINDINGS),
+    (N_("A setting"), ValueRow.BINDINGS),
     (TRAININGS, [*TRAINING_BINDINGS, *RUN_BINDINGS, *SAMPLE_BINDINGS]),
 )
 """Where keys act, and what is bound there."""
@@ -51,7 +52,7 @@ def _named(bindings: Sequence[BindingType]) -> list[Binding]:
 
 def binding_ids() -> dict[str, str]:
     """Gives the keys of every binding that `ui.keys` may change, by its id."""
-    return {binding.id: binding.key for _, bound in GROUPS for binding in _named(bound) if binding.id}
+    return {binding.id: binding.key for _group, bound in GROUPS for binding in _named(bound) if binding.id}
 
 
 def clashes(keymap: Mapping[str, str], changed: set[str]) -> list[str]:

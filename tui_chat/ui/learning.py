@@ -75,4 +75,6 @@ class Learning:
             progress.finish(number)
         except TuiChatError as error:
             chat.say(str(error))
+        else:  # in place of what was still missing a moment ago
+            chat.say(_("{n} of {all} lessons are done").format(n=len(progress.done), all=len(LESSONS)))
         self._put(title, done_report(number, seen.words, progress))

@@ -68,6 +68,9 @@ class Answer:
     prefill: tuple[int, int] | None = None
     """Prompt tokens done and in all, while the prompt is read."""
     prompt_ids: tuple[int, ...] = ()
+    """All that the engine was given, with the tokens the answer was to begin with."""
+    n_prefilled: int = 0
+    """How many those are."""
     usage: Usage | None = None
     timings: Timings | None = None
     reason: FinishReason | None = None
@@ -82,8 +85,8 @@ class Answer:
 
     @property
     def n_prompt(self) -> int:
-        """Tokens of the prompt; 0 until the engine begins."""
-        return len(self.prompt_ids)
+        """Tokens that stand before the answer; 0 until the engine begins."""
+        return len(self.prompt_ids) - self.n_prefilled
 
     @property
     def rate(self) -> float | None:
@@ -99,7 +102,7 @@ class Answer:
         """Takes in what the engine reports of it, at the time `now`."""
         match event:
             case GenerationStarted(request=request):
-                self.prompt_ids = request.prompt_ids[: len(request.prompt_ids) - request.n_prefilled]
+                self.prompt_ids, self.n_prefilled = request.prompt_ids, request.n_prefilled
                 self.prefill = (0, len(request.prompt_ids))
                 self.params = request.params
                 self.changes = [(0, request.params)]

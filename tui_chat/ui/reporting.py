@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tui_chat import paths
 from tui_chat.errors import CancelledError, StorageError, TuiChatError
-from tui_chat.language import _
+from tui_chat.language import _, said
 from tui_chat.lessons.report import Report
 from tui_chat.lessons.watch import Watch
 from tui_chat.ui.beside import beside
@@ -105,6 +105,7 @@ class Reporting:
 
     def _ended(self, title: str, card: ReportCard, watch: Watch, future: Future[Report]) -> None:
         self._app.session.lessons.discard(watch.cancel)
+        self._app.chat.refresh_status()
         if not card.is_open:
             return
         card.cancel = None
@@ -112,7 +113,7 @@ class Reporting:
         if isinstance(error, CancelledError) or future.cancelled():
             card.fail(_("stopped"))
         elif error is not None:
-            card.fail(str(error) if isinstance(error, TuiChatError) else f"{type(error).__name__}: {error}")
+            card.fail(said(error) if isinstance(error, TuiChatError) else f"{type(error).__name__}: {error}")
         else:
             card.show(future.result(), done=True)
         self._app.chat.follow_card(card)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tui_chat.chat.conversation import Message
 from tui_chat.config import InferenceSettings
 from tui_chat.engine.types import GenerationRequest, Limits, SamplingParams
+from tui_chat.language import _, n_
 from tui_chat.ui.news import News, PromptNoted
 
 if TYPE_CHECKING:
@@ -70,9 +71,14 @@ class RequestBuilder:
             enable_thinking=inference.enable_thinking,
             prefill=prefill,
         )
-        notes = prompt.notes
+        notes = tuple(_(note) for note in prompt.notes)
         if prompt.dropped and prompt.dropped != self._dropped:
-            notes += (f"the context is full: the first {prompt.dropped} messages are no longer read by the model",)
+            full = n_(
+                "the context is full: the first message is no longer read by the model",
+                "the context is full: the first {n} messages are no longer read by the model",
+                prompt.dropped,
+            )
+            notes += (full.format(n=prompt.dropped),)
         self._dropped = prompt.dropped
         if notes != self._noted:
             self._noted = notes
@@ -81,6 +87,10 @@ class RequestBuilder:
         room = engine.info.n_ctx - len(prompt.ids)
         limits = self._limit(replace(limits, max_tokens=min(limits.max_tokens, room)))
         return GenerationRequest(prompt_ids=prompt.ids, n_prefilled=prompt.n_prefilled, params=params, limits=limits)
+
+    def left_out(self, messages: Sequence[Message]) -> int:
+        """How many messages of this conversation the last request left out."""
+        return self._dropped if messages and messages[0].id == self._first_id else 0
 
     def _template_of(self, engine: Engine) -> ChatTemplate:
         from tui_chat.chat.template import choose_template

@@ -9,11 +9,13 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from tui_chat.chat.conversation import Conversation, Message, Role
 from tui_chat.chat.fork import Fork
 from tui_chat.config import Settings
+from tui_chat.engine.bias import first_pieces
 from tui_chat.engine.types import (
     SAMPLING_FIELDS,
     FinishReason,
@@ -24,6 +26,7 @@ from tui_chat.engine.types import (
     SamplingParams,
 )
 from tui_chat.errors import EngineError, UsageError
+from tui_chat.language import _
 from tui_chat.lessons.inspected import CHANGED
 from tui_chat.ui.current_model import CurrentModel, ModelEvent
 from tui_chat.ui.forking import fork_of, spelled
@@ -61,6 +64,7 @@ class Session:
         report: Brings news from any thread back to `handle`.
         conversation: One to go on with.
         tokens_of: The tokens of its answers, as far as they are known.
+        left_out: How many messages of a conversation the last request left out; for the engine thread.
         check_tokenizer: Told of every model that was loaded, with a way to ask the engine.
         clock: Seconds that only grow.
     """
@@ -76,6 +80,7 @@ class Session:
         report: Callable[[News], None],
         conversation: Conversation | None = None,
         tokens_of: Mapping[str, Sequence[GeneratedToken]] | None = None,
+        left_out: Callable[[Sequence[Message]], int] = lambda _messages: 0,
         check_tokenizer: Callable[[Ask], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,6 +96,7 @@ class Session:
         """Tokens of the answers of this run, and of those that came with the conversation, by message."""
         self.lessons: set[CancelFlag] = set()
         """What stops the demonstrations under way."""
+        self.left_out = left_out
         self._worker = worker
         self._model = CurrentModel(settings, worker, downloads, report, check_tokenizer)
         self._build_request = build_request
@@ -185,7 +191,7 @@ class Session:
         self._require_ready()
         last = self.conversation.last(Role.USER)
         if last is None:
-            raise UsageError("nothing to answer again yet: send a message first")
+            raise UsageError(_("nothing to answer again yet: send a message first"))
         before = self.conversation.tip
         self.conversation.select(last.id, descend=False)
         return self._ask(retry_of=before.id if before is not None else None)
@@ -261,8 +267,7 @@ class Session:
         """Stops the answer, load, download or demonstrations under way; False if there is nothing to stop."""
         busy = self.answering or self.loading is not None or bool(self.lessons)
         if busy:
-            for flag in self.lessons:
-                flag.set()
+            self._stop_lessons()
             self._downloads.cancel()
             self._worker.cancel()
         return busy
@@ -278,7 +283,8 @@ class Session:
         return True
 
     def new_conversation(self) -> None:
-        """Begins an empty conversation with the same system text."""
+        """Begins an empty conversation with the same system text; demonstrations end with the old one."""
+        self._stop_lessons()
         self._interrupt()
         system = self.conversation.system
         self.conversation = Conversation()
@@ -297,12 +303,15 @@ class Session:
         """Changes a setting of `inference` (`max_tokens` for `max_length`), for an answer under way too.
 
         Raises:
-            UsageError: The value does not hold.
+            UsageError: The value does not hold. Whether texts to ban are tokens is known once all of `pieces` are.
         """
         if name in SAMPLING_FIELDS and value is not None:
             SamplingParams(**{name: value})  # type: ignore[arg-type]
         key = "max_length" if name == "max_tokens" else name
-        self.inference = self.inference.model_copy(update={key: value})
+        inference = self.inference.model_copy(update={key: value})
+        if name in {"ban", "logit_bias"} and self.model is not None and len(self.pieces) == self.model.n_vocab:
+            inference.resolved_biases(partial(first_pieces, self.pieces))
+        self.inference = inference
         self._set_live()
 
     def value(self, name: str) -> object:
@@ -333,6 +342,7 @@ class Session:
 
     def close(self, timeout_s: float = 0.3) -> bool:
         """Ends everything; False if the engine thread did not end in time."""
+        self._stop_lessons()
         self._downloads.cancel()
         if self.answering:
             self._keep_answer()
@@ -353,13 +363,17 @@ class Session:
 
     # Inside
 
+    def _stop_lessons(self) -> None:
+        for flag in self.lessons:
+            flag.set()
+
     def _require_ready(self) -> ModelInfo:
         if self.answering:
-            raise UsageError("still answering: Esc stops it")
+            raise UsageError(_("still answering: Esc stops it"))
         if self.model is None:
             if self.loading is not None:
-                raise EngineError("the model is still on its way: send again once it is ready")
-            raise EngineError("no model is loaded: choose one with /model")
+                raise EngineError(_("the model is still on its way: send again once it is ready"))
+            raise EngineError(_("no model is loaded: choose one with /model"))
         return self.model
 
     def _spell_tokens(self, model: str) -> None:

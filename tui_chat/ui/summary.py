@@ -8,6 +8,7 @@ from tui_chat.chat.conversation import Message, Role
 from tui_chat.display import figures
 from tui_chat.display.text import one_line
 from tui_chat.engine.types import FinishReason, ModelInfo
+from tui_chat.language import _, n_
 from tui_chat.lessons.answers import AnswerFigures
 from tui_chat.ui.session import Session
 from tui_chat.ui.widgets.status_bar import StatusBar
@@ -43,13 +44,13 @@ def answer_footer(session: Session, message: Message) -> str:
     """Gives what stands beneath a finished answer: tokens, speed, why it ended, and which of its siblings it is."""
     parts: list[str] = []
     if message.ids is not None:
-        parts.append(f"{len(message.ids)} token{'' if len(message.ids) == 1 else 's'}")
+        parts.append(n_("{n} token", "{n} tokens", len(message.ids)).format(n=len(message.ids)))
     if message.timings is not None and message.timings.tokens_per_s > 0:
         parts.append(figures.rate(message.timings.tokens_per_s))
     if message.finish_reason is not None:
-        parts.append(figures.FINISH_WORDS[FinishReason(message.finish_reason)])
+        parts.append(_(figures.FINISH_WORDS[FinishReason(message.finish_reason)]))
     elif not message.finished:
-        parts.append("broken off")
+        parts.append(_("broken off"))
     siblings = session.conversation.siblings(message.id)
     if len(siblings) > 1:
         place = next(index for index, sibling in enumerate(siblings, 1) if sibling.id == message.id)
@@ -90,18 +91,18 @@ def show_status(bar: StatusBar, session: Session) -> None:
 def welcome(session: Session) -> Content:
     """Gives what stands in an empty transcript."""
     if session.model is not None:
-        state = f"{model_line(session.model)} is ready."
+        state = _("{model} is ready.").format(model=model_line(session.model))
     elif session.loading is not None:
-        state = f"Loading {one_line(session.loading.label)} …"
+        state = _("Loading {model} …").format(model=one_line(session.loading.label))
     else:
-        state = "No model is loaded: choose one with /model."
+        state = _("No model is loaded: choose one with /model.")
     return Content.assemble(
-        ("A glass-box chat\n", "bold $primary"),
-        ("See and change every decision the model makes.\n\n", "$foreground"),
+        (_("A glass-box chat") + "\n", "bold $primary"),
+        (_("See and change every decision the model makes.") + "\n\n", "$foreground"),
         (state + "\n\n", "$muted"),
-        ("Try\n", "bold $muted"),
-        ("  What is a token?\n", "$foreground"),
-        ("  Write a haiku about the sea.\n", "$foreground"),
+        (_("Try") + "\n", "bold $muted"),
+        ("  " + _("What is a token?") + "\n", "$foreground"),
+        ("  " + _("Write a haiku about the sea.") + "\n", "$foreground"),
         ("  /help", "$primary"),
-        ("  shows what else there is\n", "$muted"),
+        ("  " + _("shows what else there is") + "\n", "$muted"),
     )

@@ -10,8 +10,9 @@ from pathlib import Path
 from tui_chat.checkpoints.facts import CheckpointFacts, Progress
 from tui_chat.checkpoints.record import RECORD, RunProgress
 from tui_chat.checkpoints.runs import Run, is_run, is_running, list_runs, read_progress, read_run, trainings_dir
-from tui_chat.commands.fuzzy import nearest
+from tui_chat.commands.fuzzy import did_you_mean, nearest
 from tui_chat.errors import ModelNotFoundError, TuiChatError, UsageError
+from tui_chat.language import _
 
 _Stamp = tuple[object, ...]
 
@@ -141,8 +142,8 @@ def find_training(text: str, directory: Path | None = None) -> tuple[Path, bool]
     except (OSError, RuntimeError, ValueError):
         pass  # no path, then
     near = nearest(text, names)
-    hint = f"did you mean {' or '.join(near)}?" if near else "/train alone shows those there are"
-    raise UsageError(f"there is no training {text}: {hint}")
+    hint = did_you_mean(near) if near else _("/train alone shows those there are")
+    raise UsageError(_("there is no training {name}: {hint}").format(name=text, hint=hint))
 
 
 def export_checkpoint(run: Run, *, best: bool) -> tuple[CheckpointFacts, Path]:

@@ -7,15 +7,15 @@ import time
 
 import numpy as np
 
-from tui_chat.display.figures import percent, rate, span
-from tui_chat.display.text import piece_label
+from tui_chat.display.figures import nats, percent, rate, span
+from tui_chat.display.text import literal, piece_label
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.sampling import softmax
 from tui_chat.engine.types import GeneratedToken, GenerationRequest, Limits, TokensGenerated
-from tui_chat.language import _
-from tui_chat.lessons.allocation import read_log
-from tui_chat.lessons.course.explained import Explained, bits
-from tui_chat.lessons.moment import entropy, next_token
+from tui_chat.language import _, n_
+from tui_chat.lessons.allocation import Allocation, read_log
+from tui_chat.lessons.course.explained import Explained
+from tui_chat.lessons.moment import Moment, entropy, next_token
 from tui_chat.lessons.report import Bar, Cell, Column, Curve, Span, Table, Tone, Words
 from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.stage_effect import entropy_curve
@@ -37,14 +37,14 @@ def about_temperature(engine: Engine, watch: Watch, scene: Scene) -> Explained:
     values = moment.logits[order].astype(np.float64)
     values = values[np.isfinite(values)]
     p = {t: softmax(values / t) for t in _TEMPERATURES}
-    entropies = {t: bits(entropy(p[t])) for t in _TEMPERATURES}
+    entropies = {t: entropy(p[t]) for t in _TEMPERATURES}
     other = min(_SHOWN, len(values)) - 1
     gap, now = float(values[0] - values[other]), moment.params.temperature
     rows: list[tuple[Cell, ...]] = [
         (Span(moment.label(token), Tone.STRONG), f"{values[at]:.2f}", *(percent(float(p[t][at])) for t in p))
         for at, token in enumerate(order[:_SHOWN].tolist())
     ]
-    rows.append((Span(_("entropy"), Tone.DIM), "", *(_("{bits:.2f} bits").format(bits=entropies[t]) for t in p)))
+    rows.append((Span(_("entropy"), Tone.DIM), "", *(nats(entropies[t]) for t in p)))
     columns = (
         Column(_("token"), grows=True),
         Column(_("logit"), "right"),
@@ -74,6 +74,7 @@ def about_temperature(engine: Engine, watch: Watch, scene: Scene) -> Explained:
                 ).format(cold=_odds(gap / 0.5), hot=_odds(gap / 2))
             ),
             Table(columns, tuple(rows)),
+            *_cut_before(moment),
             Curve(
                 entropy_curve(values, max(2.0, now * 1.2)),
                 (here,),
@@ -90,11 +91,32 @@ def about_temperature(engine: Engine, watch: Watch, scene: Scene) -> Explained:
                 for at, token in enumerate(order[:_SHOWN].tolist())
             ],
             "at": [
-                {"temperature": t, "p": [float(x) for x in p[t][:_SHOWN]], "entropy_bits": entropies[t]}
+                {"temperature": t, "p": [float(x) for x in p[t][:_SHOWN]], "entropy": entropies[t]}
                 for t in _TEMPERATURES
             ],
         },
     )
+
+
+def _cut_before(moment: Moment) -> tuple[Words, ...]:
+    """What the settings cut before the temperature acts: it spreads the choice over no more than they leave."""
+    views, _choice = moment.chain(always=("temperature",))
+    names = [name for name, _view in views]
+    if "temperature" not in names:
+        return ()
+    before = views[: names.index("temperature")]
+    cuts = [f"{_CUTS[name]}{_value(moment.params, name)}" for name, _view in before if name in _CUTS]
+    if not cuts:
+        return ()
+    k = len(before[-1][1].ids)
+    words = n_(
+        "In your settings {cuts} come before the temperature and leave {k:,} token here: however high T is, nothing "
+        "else is drawn, so a change of it may be hard to see. `/top-p off` and `/min-p off` let more through.",
+        "In your settings {cuts} come before the temperature and leave {k:,} tokens here: however high T is, nothing "
+        "else is drawn, so a change of it may be hard to see. `/top-p off` and `/min-p off` let more through.",
+        k,
+    )
+    return (Words(words.format(cuts=", ".join(cuts), k=k)),)
 
 
 def about_truncation(engine: Engine, watch: Watch, scene: Scene) -> Explained:
@@ -154,7 +176,7 @@ def about_the_loop(engine: Engine, watch: Watch, scene: Scene) -> Explained:
     ids = scene.asking(question).fitted(engine).ids
     written: list[GeneratedToken] = []
     with engine.aside(len(ids) + _PASSES + 1) as aside:
-        request = GenerationRequest(prompt_ids=ids, params=scene.params, limits=Limits(max_tokens=_PASSES))
+        request = GenerationRequest(prompt_ids=ids, params=scene.sampling(engine), limits=Limits(max_tokens=_PASSES))
         for event in aside.generate(request, cancel=watch.cancel):
             watch.check()
             if isinstance(event, TokensGenerated):
@@ -162,7 +184,9 @@ def about_the_loop(engine: Engine, watch: Watch, scene: Scene) -> Explained:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             str(number),
-            _("the prompt, {n} tokens").format(n=len(ids)) if number == 1 else piece_label(written[number - 2].piece),
+            n_("the prompt, {n} token", "the prompt, {n} tokens", len(ids)).format(n=len(ids))
+            if number == 1
+            else piece_label(written[number - 2].piece),
             Span(piece_label(token.piece), Tone.STRONG),
             percent(token.trace.p) if token.trace is not None else "",
         )
@@ -170,7 +194,7 @@ def about_the_loop(engine: Engine, watch: Watch, scene: Scene) -> Explained:
     )
     columns = (Column(_("pass"), "right"), Column(_("reads")), Column(_("and gives")), Column("p", "right"))
     ends = ", ".join(
-        f"`{piece_label(engine.vocab.piece(token)).replace('`', chr(39))}`" for token in sorted(engine.info.eog_ids)[:2]
+        f"`{literal(piece_label(engine.vocab.piece(token)))}`" for token in sorted(engine.info.eog_ids)[:2]
     )
     return Explained(
         (
@@ -214,7 +238,7 @@ def about_the_cache(engine: Engine, watch: Watch, scene: Scene) -> Explained:
             values = aside.logits(ids, watch.cancel)
         decode_s = time.perf_counter() - begun
     n = len(ids) - _DECODED
-    per_token = read_log(engine.load_log).bytes_per_token
+    found = read_log(engine.load_log)
     rows: tuple[tuple[Cell, ...], ...] = (
         (Span(_("prefill"), Tone.STRONG), _("{n} at once").format(n=n), span(prefill_s), rate(n / prefill_s)),
         (
@@ -225,11 +249,6 @@ def about_the_cache(engine: Engine, watch: Watch, scene: Scene) -> Explained:
         ),
     )
     columns = (Column(_("phase")), Column(_("tokens")), Column(_("time"), "right"), Column(_("speed"), "right"))
-    kept = (
-        _("here {size:,} bytes a token").format(size=per_token)
-        if per_token is not None
-        else _("here of a size that does not follow from the number of tokens")
-    )
     return Explained(
         (
             Words(
@@ -240,11 +259,12 @@ def about_the_cache(engine: Engine, watch: Watch, scene: Scene) -> Explained:
             ),
             Table(columns, rows),
             Words(
-                _(
-                    "Each layer keeps what it has worked out of every token it read, a key and a value: the KV cache, "
-                    "{kept}. So a pass reads only what is new. Without it, each of those {m} passes would have read "
-                    "the {n} tokens of the prompt again, about {time} a pass instead of {short}."
-                ).format(kept=kept, m=_DECODED, n=n, time=span(prefill_s), short=span(decode_s / _DECODED))
+                _kept(found)
+                + " "
+                + _(
+                    "So a pass reads only what is new. Without it, each of those {m} passes would have read the {n} "
+                    "tokens of the prompt again, about {time} a pass instead of {short}."
+                ).format(m=_DECODED, n=n, time=span(prefill_s), short=span(decode_s / _DECODED))
             ),
             Words(
                 _(
@@ -260,9 +280,35 @@ def about_the_cache(engine: Engine, watch: Watch, scene: Scene) -> Explained:
             "decoded": _DECODED,
             "decode_s": decode_s,
             "decode_tokens_per_s": _DECODED / decode_s,
-            "bytes_per_token": per_token,
+            "bytes_per_token": found.bytes_per_token,
         },
     )
+
+
+def _kept(found: Allocation) -> str:
+    """What the model keeps of the tokens it has read."""
+    if found.recurrent and not found.caches:
+        return _(
+            "The layers of this model are recurrent: each keeps a state of what it has read, of a size that does not "
+            "follow from the number of tokens."
+        )
+    size = found.bytes_per_token
+    if size is None:
+        return _(
+            "Each layer keeps what it has worked out of every token it read: the KV cache, in this model something "
+            "else than a key and a value (`/memory` shows what is known of it)."
+        )
+    if found.recurrent:
+        words = _(
+            "Some layers keep a key and a value of every token they read: the KV cache, here {size:,} bytes a token. "
+            "The others are recurrent, and the state they keep does not grow."
+        )
+    else:
+        words = _(
+            "Each layer keeps what it has worked out of every token it read, a key and a value: the KV cache, here "
+            "{size:,} bytes a token."
+        )
+    return words.format(size=size)
 
 
 def _value(params: object, name: str) -> str:

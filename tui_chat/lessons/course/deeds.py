@@ -6,13 +6,12 @@ figure that proves the task done, or says what is still missing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tui_chat.display.figures import percent
-from tui_chat.display.text import one_line, piece_label
+from tui_chat.display.text import literal, piece_label
 from tui_chat.engine.types import FinishReason, TokenTrace
 from tui_chat.language import _, n_
 from tui_chat.lessons.answers import AnswerFigures, end_words
@@ -22,7 +21,7 @@ LEAST_PIECES = 3
 SURE = 0.95
 HOT = 1.5
 LEFT = 3
-SURPRISING_BITS = 4.0
+SURPRISING_NATS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def cut_word(deed: Deed) -> Seen | None:
     word, n = (deed.document["text"] or "").strip(), deed.document["n_tokens"] - deed.document["n_added"]
     if not word or len(word.split()) > 1:
         return Seen(False, _("That is more than one word: give a single one."))
-    words = n_("“{word}” is {n} token", "“{word}” is {n} tokens", n).format(word=_literal(word), n=n)
+    words = n_("“{word}” is {n} token", "“{word}” is {n} tokens", n).format(word=literal(word), n=n)
     if n < LEAST_PIECES:
         return Seen(False, _("{word}: find one of {least} or more.").format(word=words, least=LEAST_PIECES))
     merges = deed.document["merges"]
@@ -105,7 +104,7 @@ def sure_next(deed: Deed) -> Seen | None:
         return None
     best = deed.document["top"][0]
     done = best["p"] >= SURE
-    words = _("“{token}” has {p} to come next.").format(token=_literal(best["text"]), p=percent(best["p"]))
+    words = _("“{token}” has {p} to come next.").format(token=literal(best["text"]), p=percent(best["p"]))
     if not done:
         words += " " + _("It is to be {sure} or more.").format(sure=percent(SURE))
     return Seen(done, words)
@@ -212,14 +211,14 @@ def thought(deed: Deed) -> Seen | None:
 
 
 def surprising_token(deed: Deed) -> Seen | None:
-    """A token of more than 4 bits, selected."""
+    """A token of more than 3 nats, selected."""
     if not isinstance(deed, TokenSelected):
         return None
-    bits = deed.trace.surprisal / math.log(2)
-    words = _("“{token}” came with {p}: {bits:.1f} bits of surprisal.").format(
-        token=_literal(piece_label(deed.trace.piece)), p=percent(deed.trace.p), bits=bits
+    nats = deed.trace.surprisal
+    words = _("“{token}” came with {p}: {nats:.2f} nats of surprisal.").format(
+        token=literal(piece_label(deed.trace.piece)), p=percent(deed.trace.p), nats=nats
     )
-    return Seen(bits > SURPRISING_BITS, words)
+    return Seen(nats > SURPRISING_NATS, words)
 
 
 def _tokens_before(traces: Sequence[TokenTrace], mark: bytes) -> int:
@@ -230,8 +229,3 @@ def _tokens_before(traces: Sequence[TokenTrace], mark: bytes) -> int:
         if mark in text:
             return n
     return len(traces)
-
-
-def _literal(text: str) -> str:
-    """Text to stand between backticks."""
-    return one_line(text).replace("`", "'")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -30,8 +29,3 @@ def first(report: Report, kind: type[B]) -> B:
 def last(report: Report, kind: type[B]) -> B:
     """The last block of a kind in a report."""
     return next(block for block in reversed(report.blocks) if isinstance(block, kind))
-
-
-def bits(nats: float) -> float:
-    """A logarithm to the base 2."""
-    return nats / math.log(2)

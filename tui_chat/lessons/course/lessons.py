@@ -118,9 +118,9 @@ LESSONS: tuple[CourseLesson, ...] = (
     ),
     CourseLesson(
         title=N_("Confidence and perplexity"),
-        aim=N_("find a token of more than 4 bits"),
+        aim=N_("find a token of more than 3 nats"),
         task=N_(
-            "Send a message and find a token of the answer with a surprisal above 4 bits, so with p below 6.25%: F3 "
+            "Send a message and find a token of the answer with a surprisal above 3 nats, so with p below 5%: F3 "
             "leads to the inspector, ← and → go from token to token. `/temp 2` with `/min-p off` brings more of them."
         ),
         explain=talking.about_confidence,
@@ -143,7 +143,7 @@ def contents(progress: Progress, *, command: str = "/learn") -> Report:
     for number, lesson in enumerate(LESSONS, start=1):
         mark = Span("✓", Tone.GOOD) if number in done else Span("▸" if number in (open_, next_) else "·", Tone.ACCENT)
         rows.append((mark, str(number), Span(_(lesson.title), Tone.STRONG), _(lesson.aim)))
-    columns = (Column(), Column("", "right"), Column(_("lesson")), Column(_("to do"), grows=True))
+    columns = (Column(), Column("", "right"), Column(_("lesson")), Column(_("to do"), grows=True, wraps=True))
     if open_ is not None:
         closing = _("Lesson {number} is open. To do: {task}").format(number=open_, task=_(LESSONS[open_ - 1].task))
     elif next_ is not None:

@@ -10,7 +10,7 @@ from tui_chat.display.text import piece_label
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.gguf import read_header
 from tui_chat.language import _
-from tui_chat.lessons.course.explained import Explained, bits, first, last
+from tui_chat.lessons.course.explained import Explained, first, last
 from tui_chat.lessons.logits import logits
 from tui_chat.lessons.merging import Merges
 from tui_chat.lessons.report import Flow, Table, Tone, Words
@@ -127,15 +127,15 @@ def about_prediction(engine: Engine, watch: Watch, _scene: Scene) -> Explained:
             first(report, Table),
             Words(
                 _(
-                    "It gives {p} to “{token}”. Over the whole list it is as unsure as between {n:.1f} equally likely "
-                    "tokens: an entropy of {bits:.2f} bits. That list is all there is: no sentence, no plan, no fact "
-                    "looked up. The same text always gives the same list; chance comes in only when a token is drawn "
-                    "from it."
+                    "It gives {p} to “{token}”. Over the whole list it is as unsure as between {n:,.1f} equally likely "
+                    "tokens: an entropy of {nats:.2f} nats. What a pass gives is this list of numbers and nothing "
+                    "else. The same text always gives the same list; chance comes in only when a token is drawn from "
+                    "it."
                 ).format(
                     p=percent(best["p"]),
                     token=piece_label(best["text"].encode()),
                     n=math.exp(figures["entropy"]),
-                    bits=bits(figures["entropy"]),
+                    nats=figures["entropy"],
                 )
             ),
         ),

@@ -48,10 +48,8 @@ class Progress:
 
     @property
     def next(self) -> int | None:
-        """The first lesson behind the last one done that is not done yet, else the first at all; None at the end."""
-        done = self.done
-        rest = [number for number in range(1, N_LESSONS + 1) if number not in done]
-        return next((number for number in rest if number > max(done, default=0)), rest[0] if rest else None)
+        """The first lesson that is not done yet; None at the end."""
+        return next((number for number in range(1, N_LESSONS + 1) if number not in self.done), None)
 
     def begin(self, number: int) -> None:
         """Look for the task of this lesson from now on.

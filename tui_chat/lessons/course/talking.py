@@ -12,17 +12,15 @@ from tui_chat.display.text import piece_label
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import GenerationRequest, Limits, SamplingParams, TokensGenerated, TokenTrace
 from tui_chat.language import _, n_
-from tui_chat.lessons.course.explained import Explained, bits
-from tui_chat.lessons.report import HEAT, Block, Flow, Lane, Lanes, Span, Tone, Verbatim, Words
+from tui_chat.lessons import heat
+from tui_chat.lessons.course.explained import Explained
+from tui_chat.lessons.report import Block, Flow, Lane, Lanes, Span, Tone, Verbatim, Words
 from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.template import Reader, switches_thinking, template
 from tui_chat.lessons.watch import Watch
 
 _MOST_THOUGHT = 96
 _MOST_DRAWN = 40
-_LEVELS = (0.5, 0.1, 0.01, 0.0001)
-_MARKS = ("", "¹", "²", "³", "⁴")
-"""What stands after a token below so many of the levels, as in `/perplexity`."""
 
 
 def about_templates(engine: Engine, watch: Watch, scene: Scene) -> Explained:
@@ -56,7 +54,8 @@ def about_templates(engine: Engine, watch: Watch, scene: Scene) -> Explained:
                 "which is why it keeps to the roles: nothing but these marks tells the system's words from yours."
             ).format(said=said, n=n, added=n - said)
         ),
-        *(Words(note, Tone.WARN) for note in document["notes"]),
+        # The first note of a fallback says what has just been said.
+        *(Words(note, Tone.WARN) for note in document["notes"][document["template"]["kind"] == "fallback" :]),
     ]
     figures = {
         "template": document["template"],
@@ -136,35 +135,32 @@ def about_confidence(engine: Engine, watch: Watch, scene: Scene) -> Explained:
         return Explained((Words(_("The model ended its answer at once, so there is no token to measure.")),))
     mean = fmean(trace.surprisal for trace in traces)
     least, most = (choose(traces, key=lambda trace: trace.surprisal) for choose in (max, min))
-    legend = [
-        Span(f"{words}{mark}", tone)
-        for words, mark, tone in zip(("p ≥ 50%", "10–50%", "1–10%", "0.01–1%", "< 0.01%"), _MARKS, HEAT, strict=True)
-    ]
     return Explained(
         (
             Words(
                 _(
-                    "The surprisal of a token says how little the model expected it: −log2 p, in bits. 1 bit is a coin "
-                    "toss (50%), 4 bits are 1 in 16. This is an answer to “{question}” that was drawn just now at "
-                    "temperature 1, with marks that say how surprising each token was:"
+                    "The surprisal of a token says how little the model expected it: −ln p, in nats, as the inspector "
+                    "shows it. A coin toss (50%) has 0.69 nats, one in a hundred 4.61. This is an answer to "
+                    "“{question}” that was drawn just now at temperature 1, with marks that say how surprising each "
+                    "token was:"
                 ).format(question=question)
             ),
-            Flow(tuple(piece for span in legend for piece in (span, Span("   ")))),
-            Flow(tuple(_marked(trace) for trace in traces)),
+            heat.legend(),
+            Flow(tuple(heat.marked(trace.piece, trace.surprisal) for trace in traces)),
             Words(
                 _(
-                    "“{most}” came with {most_p}, {most_bits:.2f} bits; “{least}” with {least_p}, {least_bits:.1f} "
-                    "bits. The mean over {n} tokens is {mean:.2f} bits, and 2 to that is the perplexity, {perplexity}: "
+                    "“{most}” came with {most_p}, {most_nats:.2f} nats; “{least}” with {least_p}, {least_nats:.2f} "
+                    "nats. The mean over {n} tokens is {mean:.2f} nats, and e to that is the perplexity, {perplexity}: "
                     "as unsure as among so many equally likely tokens. Guessing in the dark would be {vocab:,}."
                 ).format(
                     most=piece_label(most.piece),
                     most_p=percent(most.p),
-                    most_bits=bits(most.surprisal),
+                    most_nats=most.surprisal,
                     least=piece_label(least.piece),
                     least_p=percent(least.p),
-                    least_bits=bits(least.surprisal),
+                    least_nats=least.surprisal,
                     n=len(traces),
-                    mean=bits(mean),
+                    mean=mean,
                     perplexity=perplexity_text(math.exp(mean)),
                     vocab=engine.info.n_vocab,
                 )
@@ -172,7 +168,7 @@ def about_confidence(engine: Engine, watch: Watch, scene: Scene) -> Explained:
             Words(
                 _(
                     "Both measure what the model expects, not what is true: it can be sure and wrong. A token of many "
-                    "bits is most often one that chance put there; from then on the model goes on as if it had been "
+                    "nats is most often one that chance put there; from then on the model goes on as if it had been "
                     "its own choice. `/perplexity` measures any text like this."
                 )
             ),
@@ -180,26 +176,18 @@ def about_confidence(engine: Engine, watch: Watch, scene: Scene) -> Explained:
         {
             "question": question,
             "perplexity": math.exp(mean),
-            "mean_bits": bits(mean),
+            "mean_surprisal": mean,
             "tokens": [
                 {
                     "id": trace.id,
                     "text": trace.piece.decode("utf-8", "replace"),
                     "p": trace.p,
-                    "bits": bits(trace.surprisal),
+                    "surprisal": trace.surprisal,
                 }
                 for trace in traces
             ],
         },
     )
-
-
-def _marked(trace: TokenTrace) -> Span:
-    """A token with the mark and the tone of its surprisal."""
-    level = sum(trace.p < least for least in _LEVELS)
-    text = trace.piece.decode("utf-8", "replace")
-    core = text.rstrip("\n")  # the mark stays in the line that the token ends
-    return Span(f"{core}{_MARKS[level]}{text[len(core) :]}", HEAT[level])
 
 
 def _drawn(engine: Engine, watch: Watch, scene: Scene) -> list[TokenTrace]:
@@ -219,7 +207,7 @@ def _drawn(engine: Engine, watch: Watch, scene: Scene) -> list[TokenTrace]:
 def _written(engine: Engine, watch: Watch, scene: Scene) -> tuple[str, int]:
     """What the model writes with its first choices, and how many tokens that is."""
     prompt = scene.fitted(engine)
-    params = replace(scene.params, temperature=0.0)
+    params = replace(scene.sampling(engine), temperature=0.0)
     text, n = scene.prefill, 0
     with engine.aside(len(prompt.ids) + _MOST_THOUGHT + 1) as aside:
         request = GenerationRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual import events, on
@@ -26,6 +27,7 @@ from tui_chat.engine.types import (
     TokensGenerated,
 )
 from tui_chat.errors import CancelledError, TuiChatError
+from tui_chat.language import _, n_, said
 from tui_chat.ui.bridge import EngineReported
 from tui_chat.ui.history import InputHistory
 from tui_chat.ui.news import DownloadEnded, DownloadFailed, PiecesRead, PromptNoted, StoringFailed, TokenizerNoted
@@ -40,16 +42,13 @@ from tui_chat.ui.widgets.composer import Composer, MessageInput
 from tui_chat.ui.widgets.inspector import Inspector
 from tui_chat.ui.widgets.pane_tabs import PaneTabs
 from tui_chat.ui.widgets.report_card import ReportCard
-from tui_chat.ui.widgets.sampling_panel import SamplingPanel
+from tui_chat.ui.widgets.sampling_panel import SETTING_NAMES, SamplingPanel
 from tui_chat.ui.widgets.status_bar import StatusBar
 from tui_chat.ui.widgets.transcript import Transcript
 from tui_chat.ui.widgets.turns import AnswerTurn, NoticeKind
 
 STATUS_INTERVAL_S = 0.5
 """Time between two updates of the status line."""
-
-SETTING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens")
-"""The settings that the sampling panel shows."""
 
 
 class ChatScreen(PanedScreen):
@@ -89,6 +88,7 @@ class ChatScreen(PanedScreen):
         self._execute = execute
         self._take_report = take_report
         self._turn: AnswerTurn | None = None
+        self._shown = session.conversation.id
         self._n_inspected = 0
         self._pacer = FramePacer()
         self._answer_next = False
@@ -174,18 +174,13 @@ class ChatScreen(PanedScreen):
         self._show_status()
 
     async def rebuild(self) -> None:
-        """Shows the conversation anew, from its first message."""
-        transcript = self.query_one(Transcript)
-        self._turn = None
-        await transcript.clear()
+        """Shows the conversation anew, from its first message; the cards of another one go."""
+        transcript, conversation = self.query_one(Transcript), self._session.conversation
+        if conversation.id != self._shown:
+            self._shown = conversation.id
+            await transcript.clear()
         transcript.show_welcome(welcome(self._session))
-        last: AnswerTurn | None = None
-        for message in self._session.conversation.path:
-            if message.role is Role.USER:
-                await transcript.add_user(message.text)
-            elif message.role is Role.ASSISTANT:
-                last = await transcript.add_answer(message.text, footer=answer_footer(self._session, message))
-        self._turn = last
+        self._turn = await transcript.show_messages(conversation.path, partial(answer_footer, self._session))
         self._inspect_last()
         self._show_status()
 
@@ -216,7 +211,8 @@ class ChatScreen(PanedScreen):
                 composer.accepted(event.text)
                 return
         except TuiChatError as error:
-            composer.put_back(event.text)
+            # Not put back, where the next line would be glued to it: it is the newest of the history.
+            composer.accepted(event.text)
             await self.show_notice(str(error), NoticeKind.PROBLEM)
             return
         text = unescape(event.text)
@@ -301,7 +297,7 @@ class ChatScreen(PanedScreen):
         if model is not None:
             self.query_one(Inspector).n_vocab = model.n_vocab
             if self._turn is not None:
-                self.say(f"{model_line(model)} is ready")
+                self.say(_("{model} is ready").format(model=model_line(model)))
         self.query_one(Transcript).show_welcome(welcome(self._session))
         self.post_message(self.ModelReady())
 
@@ -309,7 +305,7 @@ class ChatScreen(PanedScreen):
         self.query_one(Transcript).show_welcome(welcome(self._session))
         kept = self._session.model
         if isinstance(error, CancelledError):
-            self.say("loading stopped")
+            self.say(_("loading stopped"))
             return
         goes_on = f"\nThe model {kept.name} stays in use." if kept is not None else ""
         await self.show_notice(f"{error}{goes_on}", NoticeKind.PROBLEM, title="! model")
@@ -318,7 +314,7 @@ class ChatScreen(PanedScreen):
         answer = self._session.answer
         self._turn = None
         self._inspect(())
-        turn = await self.query_one(Transcript).add_answer(streaming=True)
+        turn = await self.query_one(Transcript).add_answer()
         turn.show_status("reading the prompt …")
         self._turn = turn
         if answer is not None:
@@ -341,13 +337,14 @@ class ChatScreen(PanedScreen):
         if answer is not None and answer.tokens:
             if self._turn is not None:
                 self._turn.grow(answer.text)
-                await self._turn.finish(f"broke off after {len(answer.tokens)} tokens")
+                n = len(answer.tokens)
+                await self._turn.finish(n_("broke off after {n} token", "broke off after {n} tokens", n).format(n=n))
         else:
             text = self._session.undo_answer()
             await self.rebuild()
             if text is not None:
                 self.query_one(Composer).put_back(text)
-        await self.show_notice(str(error), NoticeKind.PROBLEM)
+        await self.show_notice(said(error), NoticeKind.PROBLEM)
 
     # Keys
 
@@ -358,13 +355,13 @@ class ChatScreen(PanedScreen):
 
     def action_stop(self) -> None:
         if self.stop():
-            self._say("stopping …")
+            self._say(_("stopping …"))
         elif isinstance(self.focused, ReportCard):
             self.query_one(Composer).focus_input()
 
     async def action_interrupt(self) -> None:
         if self.stop():
-            self._say("stopping …")
+            self._say(_("stopping …"))
             return
         focused = self.focused
         if isinstance(focused, MessageInput) and focused.selected_text:
@@ -372,7 +369,7 @@ class ChatScreen(PanedScreen):
         elif self.get_selected_text():
             self.action_copy_text()
         else:
-            self.say("nothing to stop: Ctrl+Q quits")
+            self.say(_("nothing to stop: Ctrl+Q quits"))
 
     def action_retry(self) -> None:
         # In the screen's own turn: actions run beside the events of the engine.
@@ -444,7 +441,7 @@ class ChatScreen(PanedScreen):
     def _say(self, text: str = "") -> None:
         line = self.query_one("#chat-line", Static)
         line.set_class(bool(text), "-message")
-        line.set_class(text.startswith("stopping"), "-stopping")
+        line.set_class(text == _("stopping …"), "-stopping")
         line.update(Content(one_line(text) if text else sampling_line(self._session)))
 
 

@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_chat.display.cells import fit
+from tui_chat.language import _
 from tui_chat.ui.keys import KeyRow
 
 
@@ -40,17 +41,17 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as panel:
-            panel.border_title = "keys"
-            panel.border_subtitle = "Esc closes · /help lists the commands"
+            panel.border_title = _("Keys")
+            panel.border_subtitle = _("Esc closes · /help lists the commands")
             yield Static(self._table())
 
     def _table(self) -> Content:
         parts: list[tuple[str, str]] = []
         for group, rows in groupby(self._rows, key=lambda row: row.group):
-            parts.append((f"\n{group}\n", "bold $primary"))
+            parts.append((f"\n{_(group)}\n", "bold $primary"))
             for row in rows:
                 parts.append((f"  {fit(row.keys, 16)}", "bold $foreground"))
-                parts.append((f" {fit(row.description, 17)}", "$foreground"))
+                parts.append((f" {fit(_(row.description), 17)}", "$foreground"))
                 parts.append((f" {row.id}\n", "$muted"))
-        parts.append(("\nThe names on the right are those of ui.keys in the settings file.\n", "$muted"))
+        parts.append(("\n" + _("The names on the right are those of ui.keys in the settings file.") + "\n", "$muted"))
         return Content.assemble(*parts)

@@ -15,11 +15,12 @@ from textual.widgets import TextArea
 
 from tui_chat.display.text import visible
 from tui_chat.errors import StorageError
+from tui_chat.language import N_, _
 from tui_chat.ui.history import InputHistory
 from tui_chat.ui.widgets.completion_menu import CompletionMenu, Offer
 
 MAX_LINES = 6
-PLACEHOLDER = "Message, or / for a command"
+PLACEHOLDER = N_("Message, or / for a command")
 
 Complete = Callable[[str], Offer]
 """Gives the completions of a line that begins with a slash."""
@@ -29,12 +30,12 @@ class MessageInput(TextArea):
     """The text of the message. Enter sends, Shift+Enter or Ctrl+J begin a new line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", show=False, id="composer.send"),
-        Binding("shift+enter,ctrl+j", "new_line", "New line", show=False, id="composer.new-line"),
-        Binding("up", "earlier", "Earlier message", show=False, id="composer.earlier"),
-        Binding("down", "later", "Later message", show=False, id="composer.later"),
-        Binding("tab", "accept", "Complete", show=False, id="composer.complete"),
-        Binding("escape", "close_menu", "Close", show=False, id="composer.close-menu"),
+        Binding("enter", "send", N_("Send"), show=False, id="composer.send"),
+        Binding("shift+enter,ctrl+j", "new_line", N_("New line"), show=False, id="composer.new-line"),
+        Binding("up", "earlier", N_("Earlier message"), show=False, id="composer.earlier"),
+        Binding("down", "later", N_("Later message"), show=False, id="composer.later"),
+        Binding("tab", "accept", N_("Complete"), show=False, id="composer.complete"),
+        Binding("escape", "close_menu", N_("Close"), show=False, id="composer.close-menu"),
     ]
 
     class Sent(Message):
@@ -57,7 +58,7 @@ class MessageInput(TextArea):
         look: Brings the menu up to what is written now.
         """
         super().__init__(
-            placeholder=PLACEHOLDER, highlight_cursor_line=False, compact=True, soft_wrap=True, tab_behavior="focus"
+            placeholder=_(PLACEHOLDER), highlight_cursor_line=False, compact=True, soft_wrap=True, tab_behavior="focus"
         )
         self._menu = menu
         self._look = look

@@ -71,9 +71,9 @@ class Inspector(Vertical):
             self.query_one(TokenFacts).n_vocab = n_vocab
 
     @property
-    def index(self) -> int | None:
-        """Which token of the answer is on show; None where there is none."""
-        return self.query_one(TokenStrip).current
+    def selected(self) -> int | None:
+        """Which token of the answer is selected; None where the newest is on show, or nothing."""
+        return self.query_one(TokenStrip).selected
 
     def show_answer(self, tokens: Sequence[GeneratedToken]) -> None:
         """Shows another answer's tokens, following the newest."""
@@ -100,27 +100,34 @@ class Inspector(Vertical):
     @on(TokenStrip.Asked)
     def _strip_asked(self, event: TokenStrip.Asked) -> None:
         event.stop()
-        self.post_message(self.Asked(self, "probability"))
+        self._ask("probability")
 
     @on(TokenFacts.Asked)
     def _facts_asked(self, event: TokenFacts.Asked) -> None:
         event.stop()
-        self.post_message(self.Asked(self, event.figure))
+        self._ask(event.figure)
+
+    def _ask(self, figure: str) -> None:
+        strip = self.query_one(TokenStrip)
+        strip.selected = strip.current  # what is explained is what is on show, though newer ones come
+        self._inspect()
+        self.post_message(self.Asked(self, figure))
 
     def _inspect(self) -> None:
         strip = self.query_one(TokenStrip)
         index = strip.current
         token = None if index is None else strip.tokens[index]
         facts, table = self.query_one(TokenFacts), self.query_one(CandidateTable)
+        if token is None:
+            self._entitle("inspector")
+        else:
+            self._entitle("newest token" if strip.selected is None else "selected token")
         if facts.token is token:
             return
         facts.token = token
         table.trace = None if token is None else token.trace
-        if token is None or index is None:
-            self._entitle("inspector")
-            return
-        self._entitle("newest token" if strip.selected is None else "selected token")
-        facts.place = (index + 1, len(strip.tokens))
+        if index is not None:
+            facts.place = (index + 1, len(strip.tokens))
 
     def _entitle(self, title: str) -> None:
         # Every change of the title draws the whole pane anew.

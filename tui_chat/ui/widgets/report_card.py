@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from tui_chat.display.text import one_line
 from tui_chat.engine.control import CancelFlag
-from tui_chat.language import _
+from tui_chat.language import N_, _
 from tui_chat.lessons.drawing import draw, text_of
 from tui_chat.lessons.report import Block, Line, Report, Tone, Words
 from tui_chat.ui.settled import Settled
@@ -40,6 +40,9 @@ _STYLES: dict[Tone, str] = {
     Tone.HEAT_3: "$error",
     Tone.HEAT_4: "$error bold reverse",
 }
+
+_CORNERS = 6
+"""Cells of a border's line that its text cannot take."""
 
 COPY_WIDTH = 100
 """Cells of a line of what is copied."""
@@ -82,10 +85,10 @@ class ReportCard(Settled, Vertical, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,space", "fold", "Fold", id="report.fold"),
-        Binding("c", "copy", "Copy", id="report.copy"),
-        Binding("s,e", "save", "Save", id="report.save"),
-        Binding("x,delete", "close", "Close", show=False, id="report.close"),
+        Binding("enter,space", "fold", N_("Fold"), id="report.fold"),
+        Binding("c", "copy", N_("Copy"), id="report.copy"),
+        Binding("s,e", "save", N_("Save"), id="report.save"),
+        Binding("x,delete", "close", N_("Close"), show=False, id="report.close"),
     ]
 
     folded: reactive[bool] = reactive(False)
@@ -167,6 +170,9 @@ class ReportCard(Settled, Vertical, can_focus=True):
         if self.is_mounted:
             self._offer()
 
+    def on_resize(self) -> None:
+        self._offer()
+
     def on_click(self, event: events.Click) -> None:
         if event.chain == 2 or event.y == 0:
             event.stop()
@@ -203,18 +209,23 @@ class ReportCard(Settled, Vertical, can_focus=True):
         """Names what can be done with the card, with the keys; a click does it as well.
 
         It stands at the right and keeps its width: the first click gives the focus, and must hit what it was meant for.
+        What there is no room for goes, the least important first; the last one stays.
         """
         keys = {binding.id: binding.key for binding in self.BINDINGS if isinstance(binding, Binding) and binding.id}
-        parts = []
+        parts: dict[str, Content] = {}
         if self.cancel is not None:
-            parts.append(Content(_("{key} stops").format(key=self._key("chat.stop", "escape"))))
+            parts["stop"] = Content(_("{key} stops").format(key=self._key("chat.stop", "escape")))
         if not self.has_focus:
-            parts.append(Content(_("{key} selects").format(key=self._key("panes.previous", "shift+tab"))))
+            parts["select"] = Content(_("{key} selects").format(key=self._key("panes.previous", "shift+tab")))
         for action, word in (("fold", _("fold")), ("copy", _("copy")), ("save", _("save")), ("close", _("close"))):
             name = f"report.{action}"
             text = f"{self._key(name, keys[name])} {word}"
-            parts.append(Content.from_markup(f"[@click={action}]$text[/]", text=text))
-        self.border_subtitle = Content(" · ").join(parts)
+            parts[action] = Content.from_markup(f"[@click={action}]$text[/]", text=text)
+        line = Content(" · ").join(parts.values())
+        for name in ("select", "fold", "save", "copy", "stop"):
+            if line.cell_length > self.outer_size.width - _CORNERS and parts.pop(name, None) is not None:
+                line = Content(" · ").join(parts.values())
+        self.border_subtitle = line
 
     def _key(self, name: str, default: str) -> str:
         """The first key of a binding as it is bound now."""

@@ -16,8 +16,12 @@ from textual.widgets import Static
 
 from tui_chat.engine.types import MAX_SEED, SamplingParams
 from tui_chat.errors import SamplingError
+from tui_chat.language import N_
 from tui_chat.ui.widgets.slider import Slider
 from tui_chat.ui.widgets.value_row import ValueRow, ValueSpec
+
+SETTING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens")
+"""The settings that the panel shows, in its order."""
 
 
 def value_specs(defaults: Mapping[str, float | None]) -> tuple[ValueSpec, ...]:
@@ -83,8 +87,8 @@ class SamplingPanel(VerticalScroll, can_focus=False):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "row(-1)", "Setting above", show=False, id="sampling.up"),
-        Binding("down", "row(1)", "Setting below", show=False, id="sampling.down"),
+        Binding("up", "row(-1)", N_("Setting above"), show=False, id="sampling.up"),
+        Binding("down", "row(1)", N_("Setting below"), show=False, id="sampling.down"),
     ]
     KEYS_HINT: ClassVar[str] = "←→ change · type a value · d default"
 

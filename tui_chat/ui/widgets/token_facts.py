@@ -125,11 +125,11 @@ class TokenFacts(Painted):
                 ("p", percent(trace.p), "probability"),
                 ("rank", f"{trace.rank:,}", "rank"),
                 ("u", "greedy" if trace.u is None else f"{trace.u:.4f}", "u"),
+                ("at", span(trace.seconds), "first-token"),
             ),
             (
-                ("surprisal", f"{trace.surprisal:.2f}", "surprisal"),
-                ("entropy", f"{trace.entropy:.2f}", "entropy"),
-                ("at", span(trace.seconds), "first-token"),
+                ("surprisal", f"{trace.surprisal:.2f} nats", "surprisal"),
+                ("entropy", f"{trace.entropy:.2f} nats", "entropy"),
             ),
         )
         lines = [head, *(self._figures(row, width, y) for y, row in enumerate(rows, start=1)), Line()]

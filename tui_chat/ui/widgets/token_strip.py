@@ -19,6 +19,7 @@ from textual.widget import Widget
 
 from tui_chat.display.text import piece_label
 from tui_chat.engine.types import GeneratedToken
+from tui_chat.language import N_
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
 
@@ -68,13 +69,13 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
         "empty": Paint("muted"),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Earlier token", show=False, id="tokens.earlier"),
-        Binding("right", "move(1)", "Later token", show=False, id="tokens.later"),
-        Binding("up", "move_line(-1)", "Line up", show=False, id="tokens.up"),
-        Binding("down", "move_line(1)", "Line down", show=False, id="tokens.down"),
-        Binding("home", "first", "First token", show=False, id="tokens.first"),
-        Binding("end", "newest", "Newest token", show=False, id="tokens.newest"),
-        Binding("question_mark", "explain", "Explain it", show=False, id="tokens.explain"),
+        Binding("left", "move(-1)", N_("Earlier token"), show=False, id="tokens.earlier"),
+        Binding("right", "move(1)", N_("Later token"), show=False, id="tokens.later"),
+        Binding("up", "move_line(-1)", N_("Line up"), show=False, id="tokens.up"),
+        Binding("down", "move_line(1)", N_("Line down"), show=False, id="tokens.down"),
+        Binding("home", "first", N_("First token"), show=False, id="tokens.first"),
+        Binding("end", "newest", N_("Newest token"), show=False, id="tokens.newest"),
+        Binding("question_mark", "explain", N_("Explain it"), show=False, id="tokens.explain"),
     ]
 
     class Selected(Message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -9,6 +11,7 @@ from textual.layout import Layout
 from textual.layouts.stream import StreamLayout
 from textual.widgets import Static
 
+from tui_chat.chat.conversation import Message, Role
 from tui_chat.ui.settled import Settled
 from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.turns import AnswerTurn, Notice, NoticeKind, UserTurn
@@ -51,9 +54,9 @@ class Transcript(Settled, VerticalScroll, can_focus=False):
         await self._add(turn, follow=True)
         return turn
 
-    async def add_answer(self, text: str = "", *, footer: str = "", streaming: bool = False) -> AnswerTurn:
-        """Appends an answer."""
-        turn = AnswerTurn(text, footer=footer, streaming=streaming)
+    async def add_answer(self) -> AnswerTurn:
+        """Appends an answer that is about to be written."""
+        turn = AnswerTurn(streaming=True)
         await self._add(turn)
         return turn
 
@@ -84,6 +87,36 @@ class Transcript(Settled, VerticalScroll, can_focus=False):
         await self.remove_children()
         await self.mount(Static(self._welcome, classes="welcome"))
         self.anchor()
+
+    async def show_messages(self, messages: Sequence[Message], footer: Callable[[Message], str]) -> AnswerTurn | None:
+        """Shows these messages instead of the turns there are; cards stay behind the turn they came after, notices go.
+
+        Args:
+            messages: From the first one on; those of the system are not shown.
+            footer: What stands below an answer.
+
+        Returns:
+            The turn of the last answer.
+        """
+        turns = [
+            UserTurn(message.text) if message.role is Role.USER else AnswerTurn(message.text, footer=footer(message))
+            for message in messages
+            if message.role is not Role.SYSTEM
+        ]
+        cards: list[tuple[int, ReportCard]] = []
+        n_turns = 0
+        for child in self.children:
+            n_turns += isinstance(child, UserTurn | AnswerTurn)
+            if isinstance(child, ReportCard):
+                cards.append((n_turns, child))
+        with self.app.batch_update():
+            await self.remove_children([child for child in self.children if not isinstance(child, ReportCard)])
+            for i, turn in enumerate(turns):
+                await self.mount(turn, before=next((card for n_before, card in cards if n_before > i), None))
+            if not self.children:
+                await self.mount(Static(self._welcome, classes="welcome"))
+        self.anchor()
+        return next((turn for turn in reversed(turns) if isinstance(turn, AnswerTurn)), None)
 
     def _show_from_top(self, notice: Notice | ReportCard) -> None:
         if not notice.is_mounted:

@@ -14,6 +14,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_chat.language import N_
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
 
@@ -98,14 +99,14 @@ class ValueRow(Painted, can_focus=True):
         "default": Paint("muted"),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "Less", show=False, id="value.less"),
-        Binding("right", "step(1)", "More", show=False, id="value.more"),
-        Binding("shift+left", "coarse(-1)", "Much less", show=False, id="value.much-less"),
-        Binding("shift+right", "coarse(1)", "Much more", show=False, id="value.much-more"),
-        Binding("home", "end(-1)", "Least", show=False, id="value.least"),
-        Binding("end", "end(1)", "Most", show=False, id="value.most"),
-        Binding("delete,d", "default", "Default", show=False, id="value.default"),
-        Binding("enter", "edit", "Type a value", show=False, id="value.edit"),
+        Binding("left", "step(-1)", N_("Less"), show=False, id="value.less"),
+        Binding("right", "step(1)", N_("More"), show=False, id="value.more"),
+        Binding("shift+left", "coarse(-1)", N_("Much less"), show=False, id="value.much-less"),
+        Binding("shift+right", "coarse(1)", N_("Much more"), show=False, id="value.much-more"),
+        Binding("home", "end(-1)", N_("Least"), show=False, id="value.least"),
+        Binding("end", "end(1)", N_("Most"), show=False, id="value.most"),
+        Binding("delete,d", "default", N_("Default"), show=False, id="value.default"),
+        Binding("enter", "edit", N_("Type a value"), show=False, id="value.edit"),
     ]
 
     LABEL_WIDTH: ClassVar[int] = 17
