@@ -122,6 +122,10 @@ LATER: Mapping[str, Callable[[], Iterable[str]]] = {
     "_ENDS[reason]": _values("lessons.answers", "_ENDS"),
     "FINISH_WORDS[done.reason]": _values("display.figures", "FINISH_WORDS"),
     "FINISH_WORDS[run.finished.reason]": _values("display.figures", "FINISH_WORDS"),
+    "FINISH_WORDS[reason]": _values("display.figures", "FINISH_WORDS"),
+    "FINISH_WORDS[run.ended]": _values("display.figures", "FINISH_WORDS"),
+    "about": lambda: (about for _condition, about in _from("commands.stepping", "CONDITIONS")),
+    "preset.why": _values("config.presets", "BUILT_IN", "why"),
     "DEFAULT_TOPIC": _values("lessons.haiku", "DEFAULT_TOPIC"),
     "run.name": _values("lessons.haiku", "TEMPERATURES"),
     "build['name']": lambda: (

@@ -93,6 +93,20 @@ class Tint(_Strict):
     text: Hex
 
 
+Heat = tuple[Tint, Tint, Tint, Tint]
+"""Tints of rising strength. Their lightness alone tells them apart, so that every eye can."""
+
+
+def _heat(*tints: tuple[str, str]) -> Heat:
+    first, second, third, fourth = (Tint(background=background, text=text) for background, text in tints)
+    return first, second, third, fourth
+
+
+# Steps of cividis (Nunez, Anderton and Renslow 2018), which is much the same to eyes that tell no red from green.
+HEAT_ON_DARK = _heat(("#12305f", "#e6ecf7"), ("#4e576c", "#ffffff"), ("#a69d75", "#11141b"), ("#fee838", "#11141b"))
+HEAT_ON_LIGHT = _heat(("#f0df80", "#20242c"), ("#c0b164", "#20242c"), ("#666970", "#ffffff"), ("#00224e", "#ffffff"))
+
+
 class TokenTints(_Strict):
     """How sure the model was of a token; surest tokens have no tint."""
 
@@ -100,6 +114,8 @@ class TokenTints(_Strict):
     unsure: Tint
     unlikely: Tint
     selected: Tint
+    heat: Heat | None = None
+    """What stands out a little to very much; None takes steps of cividis."""
 
 
 class ThemeFile(_Strict):
@@ -124,14 +140,25 @@ class ThemeFile(_Strict):
         for text_name, text in texts.items():
             for ground_name, ground in grounds.items():
                 yield f"{text_name} on {ground_name}", text, ground
-        for name in TokenTints.model_fields:
-            tint: Tint = getattr(self.tokens, name)
+        tokens = self.tokens
+        tints = {"likely": tokens.likely, "unsure": tokens.unsure, "unlikely": tokens.unlikely}
+        tints |= {"selected": tokens.selected}
+        tints |= {f"heat {step}": tint for step, tint in enumerate(self.heat, 1)}
+        for name, tint in tints.items():
             yield f"tokens.{name}", tint.text, tint.background
+
+    @property
+    def heat(self) -> Heat:
+        """The tints of rising strength."""
+        return self.tokens.heat or (HEAT_ON_DARK if self.dark else HEAT_ON_LIGHT)
 
     def variables(self) -> dict[str, str]:
         """Gives the CSS variables that the screen uses beyond Textual's own."""
         colors, tokens = self.colors, self.tokens
+        heat = {f"heat-{step}": tint.background for step, tint in enumerate(self.heat, 1)}
+        heat |= {f"heat-{step}-text": tint.text for step, tint in enumerate(self.heat, 1)}
         return {
+            **heat,
             "text": colors.foreground,
             "text-muted": colors.muted,
             "muted": colors.muted,

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tui_chat.chat.conversation import Conversation
+from tui_chat.chat.trace_file import AnswerTrace
 from tui_chat.config import InferenceSettings
+from tui_chat.engine.breakpoints import Breakpoint
 from tui_chat.engine.engine import Engine
-from tui_chat.engine.types import SAMPLING_FIELDS, SamplingParams
+from tui_chat.engine.types import (
+    SAMPLING_FIELDS,
+    GenerationFinished,
+    GenerationRequest,
+    Limits,
+    SamplingParams,
+    TokensGenerated,
+)
 from tui_chat.lessons.answers import AnswerFigures
+from tui_chat.lessons.compare import Comparison
 from tui_chat.lessons.course.progress import Progress
 from tui_chat.lessons.inspected import Inspected
 from tui_chat.lessons.report import Report
@@ -26,6 +36,7 @@ class Recorder:
     theme_name: str = "dark"
     answering: bool = False
     begins_with: str = ""
+    before: list[dict[str, object]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -37,6 +48,10 @@ class Recorder:
     answered: Sequence[AnswerFigures] = (AnswerFigures(model="pocket", generated=3),)
     educates: bool = False
     progress: Progress = field(default_factory=Progress, compare=False)
+    steps: bool = False
+    stops_at: Sequence[Breakpoint] = ()
+    made: list[Callable[[], Report]] = field(default_factory=list, compare=False)
+    """Reports that are to be made beside the screen."""
 
     def get_sampling(self, name: str) -> int | float | None:
         return self.sampling[name] if name in self.sampling else self.default_sampling(name)
@@ -57,6 +72,18 @@ class Recorder:
 
     def set_setting(self, name: str, value: object) -> None:
         (self.sampling if name in SAMPLING_FIELDS else self.limits)[name] = value
+
+    def set_settings(self, values: Mapping[str, object]) -> None:
+        self.before.append({**self.limits, **self.sampling})
+        for name, value in values.items():
+            self.set_setting(name, value)
+
+    def undoable(self) -> Sequence[str]:
+        return tuple(self.before[-1]) if self.before else ()
+
+    def step_settings(self, direction: int) -> Sequence[str]:
+        self.calls.append(f"step {direction}")
+        return ()
 
     def prefill(self) -> str:
         return self.begins_with
@@ -106,8 +133,60 @@ class Recorder:
     def retry(self) -> None:
         self.calls.append("retry")
 
+    def fork(self, index: int | None, text: str, *, goes_on: bool) -> None:
+        self.calls.append(f"fork {index} {text!r} {'goes on' if goes_on else 'stops'}")
+
+    def stepping(self) -> bool:
+        return self.steps
+
+    def set_stepping(self, on: bool) -> None:
+        self.steps = on
+
+    def breakpoints(self) -> Sequence[Breakpoint]:
+        return self.stops_at
+
+    def set_breakpoints(self, breakpoints: Sequence[Breakpoint]) -> None:
+        self.stops_at = tuple(breakpoints)
+
+    def make_report(self, title: str, make: Callable[[], Report]) -> None:
+        self.calls.append(f"make {title}")
+        self.made.append(make)
+
+    def compare(self, title: str, comparison: Comparison) -> None:
+        self.report(title, comparison.run)
+
+    def answer_trace(self) -> Callable[[], AnswerTrace]:
+        return self._trace
+
+    def _trace(self) -> AnswerTrace:
+        from tui_chat.lessons.recording import recorded
+
+        assert self.engine is not None
+        request = GenerationRequest(prompt_ids=(5, 6, 7), limits=Limits(max_tokens=4))
+        with self.engine.aside() as aside:
+            events = list(aside.generate(request))
+        tokens = [token for event in events if isinstance(event, TokensGenerated) for token in event.tokens]
+        last = events[-1]
+        assert isinstance(last, GenerationFinished)
+        return recorded(
+            self.engine.info,
+            prompt_ids=request.prompt_ids,
+            periods=[(0, request.params)],
+            tokens=tokens,
+            text="".join(event.text for event in events if isinstance(event, TokensGenerated)),
+            usage=last.usage,
+            finish_reason=last.reason,
+            end=last.end,
+        )
+
     def quit(self) -> None:
         self.calls.append("quit")
+
+    def view(self) -> str:
+        return "reading"
+
+    def set_view(self, tokens: bool | None, measure: str | None) -> None:
+        self.calls.append(f"view {tokens} {measure}")
 
     def notify(self, text: str) -> None:
         self.notices.append(text)

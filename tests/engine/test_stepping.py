@@ -309,6 +309,30 @@ def test_the_worker_stops_changes_and_quits_while_a_token_waits(desk: Desk, nois
     desk.wait(TokenPending)  # and the fixture closes the worker while it waits
 
 
+def test_an_answer_that_runs_is_made_to_wait(desk: Desk, noise_path: object) -> None:
+    desk.worker.load(noise_path, OPTIONS)  # type: ignore[arg-type]
+    desk.wait(ModelLoaded)
+    held, steps = threading.Event(), StepControl()
+
+    def build(_: Engine) -> GenerationRequest:
+        assert held.wait(30)
+        return request()
+
+    plain = desk.worker.generate(lambda _: request())
+    assert desk.wait(GenerationFinished).request_id == plain
+    late = desk.worker.generate(build)
+    desk.worker.set_steps(steps)
+    held.set()
+    assert desk.wait(TokenPending).request_id == late
+    steps.stop_at(parse_breakpoint("rank > 0"))
+    assert steps.run(steps.breakpoint)
+    second = desk.wait(TokenPending)
+    assert second.request_id == late and steps.stepping
+    steps.stop_at(None)
+    assert steps.run()
+    assert desk.wait(GenerationFinished).reason is FinishReason.LENGTH
+
+
 def _until(done: Callable[[], bool]) -> None:
     """Waits until something comes true.
 

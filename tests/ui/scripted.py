@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,14 @@ def cut_into_tokens(text: str) -> list[GeneratedToken]:
 class FakeEngine:
     """What jobs on the engine thread may ask here."""
 
+    @staticmethod
+    def read(ids: Sequence[int], start: int, stop: int, cancel: object = None) -> Iterator[tuple[TokenTrace, ...]]:
+        """Each token in a part of its own, like one that was written, without what chose it."""
+        for position in range(max(1, start), stop):
+            trace = make_token(0, PIECES[ids[position] % 64], (0.97, 0.3, 0.005)[position % 3]).trace
+            assert trace is not None
+            yield (replace(trace, position=position, id=ids[position], stages=(), final=(), u=None),)
+
     class vocab:  # noqa: N801 - an attribute of the engine
         @staticmethod
         def piece(token: int) -> bytes:
@@ -148,6 +157,7 @@ class ScriptedWorker:
 
     def __init__(self, *, loads: bool = True, closes: bool = True) -> None:
         self.report: Callable[[EngineEvent], None] = lambda event: None
+        self.steps: StepControl | None = None
         self.requests: list[int] = []
         self.builds: list[Callable[[Any], GenerationRequest]] = []
         self.cancelled_ids: list[int | None] = []
@@ -182,6 +192,9 @@ class ScriptedWorker:
     def set_params(self, params: SamplingParams) -> None:
         self.params.append(params)
 
+    def set_steps(self, steps: StepControl) -> None:
+        self.steps = steps
+
     def cancel(self, request_id: int | None = None) -> None:
         self.cancelled += 1
         self.cancelled_ids.append(request_id)
@@ -190,6 +203,9 @@ class ScriptedWorker:
         future: Future[Any] = Future()
         future.set_result(job(FakeEngine))
         return future
+
+    def lend(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def close(self, timeout_s: float = 0.3) -> bool:
         self.closed = True

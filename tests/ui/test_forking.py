@@ -11,11 +11,10 @@ import pytest
 
 from tests.ui.scripted import NoDownloads
 from tui_chat import paths
-from tui_chat.chat.conversation import Conversation, Message
+from tui_chat.chat.conversation import Conversation, Message, Role
 from tui_chat.chat.fork import continuation_ids
 from tui_chat.chat.store import Store
 from tui_chat.config import Settings
-from tui_chat.engine.stepping import StepControl
 from tui_chat.engine.types import FinishReason, GeneratedToken
 from tui_chat.engine.worker import EngineWorker
 from tui_chat.errors import SamplingError, TraceError, UsageError
@@ -24,6 +23,7 @@ from tui_chat.lessons.replay import compare
 from tui_chat.lessons.watch import Watch
 from tui_chat.models.resolve import builtin_path
 from tui_chat.ui.archive import STORE_NAME, StoreArchive
+from tui_chat.ui.forking import said_at
 from tui_chat.ui.progress import Answer
 from tui_chat.ui.requests import RequestBuilder
 from tui_chat.ui.resuming import newest_conversation
@@ -262,11 +262,11 @@ def bare(token: GeneratedToken) -> GeneratedToken:
 
 def test_steps_back_are_taken_out_of_the_message_and_the_store(desk: Desk) -> None:
     plain = desk.say("What is a token?")
-    desk.session.steps = steps = StepControl()
+    desk.session.stepping.turn(on=True)
     session = desk.session
     session.retry()
-    answer = session.answer
-    assert answer is not None
+    answer, steps = session.answer, session.stepping.control
+    assert answer is not None and steps is not None
     for order in (steps.draw, steps.draw, steps.draw, steps.back, steps.back, lambda: steps.pick(400), steps.run):
         desk.until(lambda: answer.pending is not None)
         answer.pending = None
@@ -306,10 +306,10 @@ def test_every_answer_of_a_conversation_can_be_replayed(desk: Desk) -> None:
 def test_a_setting_changed_in_the_middle_is_in_the_trace(desk: Desk, mirostat: int) -> None:
     desk.session.set_value("max_length", 300)
     desk.session.set_value("mirostat", mirostat)
-    desk.session.steps = steps = StepControl()
+    desk.session.stepping.turn(on=True)
     desk.session.send("Tell me a story.")
-    answer = desk.session.answer
-    assert answer is not None
+    answer, steps = desk.session.answer, desk.session.stepping.control
+    assert answer is not None and steps is not None
     for step in range(6):
         desk.until(lambda: answer.pending is not None)
         if step == 3:
@@ -355,3 +355,23 @@ def test_another_model_does_not_take_the_tokens_for_its_own(desk: Desk, noise_pa
     assert answer is not None
     desk.until(lambda: not answer.running)
     assert "another model wrote this answer" in str(answer.error)
+
+
+def test_a_token_of_a_prompt_is_found_in_the_message_it_belongs_to() -> None:
+    def tokens(*pieces: str) -> list[GeneratedToken]:
+        return [GeneratedToken(index, piece.encode(), None) for index, piece in enumerate(pieces)]
+
+    conversation = Conversation()
+    first = conversation.append(Role.USER, "a b")
+    conversation.append(Role.ASSISTANT, "c")
+    second = conversation.append(Role.USER, "a b")
+    prompt = tokens("<user>", "a", " b", "<end>", "c", "<user>", "a", " b", "<end>", "<model>")
+    path = conversation.path
+    assert said_at(prompt, path, 1) == (first, (1, 2), 0)
+    assert said_at(prompt, path, 2) == (first, (1, 2), 1)
+    assert said_at(prompt, path, 7) == (second, (6, 7), 1)
+    for index in (0, 3, 4, 5, 8, 9):
+        assert said_at(prompt, path, index) is None
+    # Where the template and the text share a token, that one stays.
+    assert said_at(tokens("<user> a", " b", "<end>"), path, 0) is None
+    assert said_at(tokens("<user>", "other", "<end>"), path, 1) is None

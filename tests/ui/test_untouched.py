@@ -24,6 +24,7 @@ from tui_chat.ui.widgets.report_card import ReportCard
 
 ASKING = ("/temp", "/top-k", "/top-p", "/min-p", "/repeat-penalty", "/seed", "/tokens", "/set", "/set stop", "/set ban",
           "/set order", "/set typical_p", "/set min_confidence", "/stop", "/system", "/think", "/prefill", "/theme",
+          "/order", "/grammar", "/ban", "/bias", "/preset",
           "/model", "/help", "/help temp")  # fmt: skip
 """The settings, asked what they do."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from tui_chat.commands.compare import commands as compare_commands
+from tui_chat.commands.constraints import commands as constraints_commands
 from tui_chat.commands.educational import commands as educational_commands
 from tui_chat.commands.every_setting import commands as every_setting_commands
 from tui_chat.commands.explain import commands as explain_commands
@@ -15,15 +17,21 @@ from tui_chat.commands.help import help_command
 from tui_chat.commands.inside import commands as inside_commands
 from tui_chat.commands.learn import commands as learn_commands
 from tui_chat.commands.logits import commands as logits_commands
+from tui_chat.commands.order import commands as order_commands
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.perplexity import commands as perplexity_commands
+from tui_chat.commands.presets import commands as presets_commands
 from tui_chat.commands.prompting import commands as prompting_commands
 from tui_chat.commands.registry import Argument, Command, CommandContext, Registry
 from tui_chat.commands.settings import commands as settings_commands
 from tui_chat.commands.settings import show_setting
 from tui_chat.commands.stats import commands as stats_commands
+from tui_chat.commands.steering import commands as steering_commands
+from tui_chat.commands.stepping import commands as stepping_commands
 from tui_chat.commands.tokens import commands as tokens_commands
+from tui_chat.commands.traces import commands as traces_commands
 from tui_chat.commands.training import commands as training_commands
+from tui_chat.commands.view import commands as view_commands
 from tui_chat.commands.why import commands as why_commands
 from tui_chat.display.text import shortened
 from tui_chat.errors import UsageError
@@ -45,18 +53,26 @@ def default_registry() -> Registry:
     registry = Registry(
         (
             *_conversation(),
+            *steering_commands(),
             *settings_commands(),
+            *order_commands(),
+            *constraints_commands(),
             *every_setting_commands(),
+            *presets_commands(),
             *learn_commands(),
             *tokens_commands(),
+            *view_commands(),
             *logits_commands(),
             *prompting_commands(),
             *haiku_commands(),
+            *compare_commands(),
             *explain_commands(),
             *stats_commands(),
             *inside_commands(),
             *perplexity_commands(),
             *why_commands(),
+            *stepping_commands(),
+            *traces_commands(),
             *educational_commands(),
             *training_commands(),
             *_program(lookup),

@@ -111,7 +111,7 @@ def _set(context: CommandContext, invocation: Invocation) -> None:
     if not typed:
         context.show_report(f"/{invocation.name}", _all(context))
         return
-    name = _name(typed)
+    name = setting_name(typed)
     if not text:
         _explain(context, invocation, name)
         return
@@ -123,12 +123,12 @@ def _set(context: CommandContext, invocation: Invocation) -> None:
 def _present(context: CommandContext, before: Sequence[str]) -> str:
     """The value of the setting that was named; "" where there is none of that name."""
     try:
-        return shortened(_value(context, _name(before[0])), _VALUE_CHARS)
+        return shortened(_value(context, setting_name(before[0])), _VALUE_CHARS)
     except UsageError:
         return ""
 
 
-def _name(typed: str) -> str:
+def setting_name(typed: str) -> str:
     """The setting that is meant: its name, or a beginning that no other has.
 
     Raises:

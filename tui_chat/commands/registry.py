@@ -12,8 +12,11 @@ from tui_chat.errors import UsageError
 from tui_chat.language import _
 
 if TYPE_CHECKING:
+    from tui_chat.chat.trace_file import AnswerTrace
+    from tui_chat.engine.breakpoints import Breakpoint
     from tui_chat.engine.engine import Engine
     from tui_chat.lessons.answers import AnswerFigures
+    from tui_chat.lessons.compare import Comparison
     from tui_chat.lessons.course.progress import Progress
     from tui_chat.lessons.inspected import Inspected
     from tui_chat.lessons.report import Report
@@ -44,6 +47,15 @@ class CommandContext(Protocol):
 
     def set_setting(self, name: str, value: object) -> None:
         """Change any setting, sampling from the next token on, the rest from the next answer on."""
+
+    def set_settings(self, values: Mapping[str, object]) -> None:
+        """Change several settings together, by the names of `set_setting`; they are taken back together too."""
+
+    def undoable(self) -> Sequence[str]:
+        """The settings in the last change that can be taken back; empty where there is none."""
+
+    def step_settings(self, direction: int) -> Sequence[str]:
+        """Take the last change of settings back (-1), or bring it again (1); the settings in it."""
 
     def prefill(self) -> str:
         """What the next answer is to begin with; "" for nothing."""
@@ -93,6 +105,22 @@ class CommandContext(Protocol):
     def retry(self) -> None:
         """Answer the last message once more, beside the answer there is."""
 
+    def fork(self, index: int | None, text: str, *, goes_on: bool) -> None:
+        """Put a text in place of a token of the answer on show (counted from 0; None is the selected one, else the end)
+        and of all behind it, as a sibling; let the model go on there, or not. Raises `UsageError` without an answer."""
+
+    def stepping(self) -> bool:
+        """Whether answers wait before each token."""
+
+    def set_stepping(self, on: bool) -> None:
+        """Let answers wait before each token, one under way too, or no longer."""
+
+    def breakpoints(self) -> Sequence[Breakpoint]:
+        """Where a run stops by itself."""
+
+    def set_breakpoints(self, breakpoints: Sequence[Breakpoint]) -> None:
+        """Let runs stop at these, and no others."""
+
     def quit(self) -> None:
         """Leave the program."""
 
@@ -104,6 +132,15 @@ class CommandContext(Protocol):
 
     def show_report(self, title: str, report: Report) -> None:
         """Show a report that needed no model in a card, at once."""
+
+    def make_report(self, title: str, make: Callable[[], Report]) -> None:
+        """Make a report that needs no model on a thread of its own, and show it in a card."""
+
+    def compare(self, title: str, comparison: Comparison) -> None:
+        """Run a comparison in a card from which one of its lanes can be kept. Raises `EngineError` without a model."""
+
+    def answer_trace(self) -> Callable[[], AnswerTrace]:
+        """What makes the trace of the answer on show; it reads files. Raises `TraceError` where there is none."""
 
     def scene(self) -> Scene:
         """The conversation as it stands and the settings it would be answered with."""
@@ -122,6 +159,12 @@ class CommandContext(Protocol):
 
     def inspected(self) -> Inspected:
         """The token selected in the inspector, else the most surprising one, and what is known of its answer."""
+
+    def view(self) -> str:
+        """The view of the messages, in words."""
+
+    def set_view(self, tokens: bool | None, measure: str | None) -> None:
+        """Show the tokens or the text, None the other of the two; and what tokens are tinted by, None as before."""
 
     def show(self, markdown: str) -> None:
         """Put a card into the transcript; the model does not see it."""

@@ -56,7 +56,7 @@ def first_tokens(vocab: Vocabulary, text: str) -> tuple[int, ...]:
         SamplingError: There is no such token.
     """
     if len(text) > 2 and text[0] == text[-1] == "/":
-        return _matching(vocab, text[1:-1])
+        return _matching(vocab.pieces(), text[1:-1])
     whole = vocab.tokenize(text, parse_special=True)
     if len(whole) == 1 and vocab.is_special(whole[0]):
         return (whole[0],)
@@ -79,12 +79,18 @@ def first_tokens(vocab: Vocabulary, text: str) -> tuple[int, ...]:
 
 
 def first_pieces(pieces: Sequence[bytes], text: str) -> tuple[int, ...]:
-    """What `first_tokens` would find, for who has only the bytes of the tokens: the longest that begins each form."""
+    """What `first_tokens` would find, for who has only the bytes of the tokens: the longest that begins each form.
+
+    A tokenizer may cut a phrase otherwise, so this tells whether there is such a token rather than which.
+    """
+    if len(text) > 2 and text[0] == text[-1] == "/":
+        return _matching(pieces, text[1:-1])
     core = text.lstrip(" ").encode()
     found: set[int] = set()
     for form in (core, b" " + core):
-        fits = [(len(piece), token) for token, piece in enumerate(pieces) if piece.strip() and form.startswith(piece)]
-        if fits:
+        fits = [(len(piece), token) for token, piece in enumerate(pieces) if form.startswith(piece)]
+        fits = [fit for fit in fits if pieces[fit[1]].strip()]
+        if fits and _is_text(pieces[max(fits)[1]]):
             found.add(max(fits)[1])
     if not found:
         raise SamplingError(f"the text {text!r} is no token of this model: name its tokens by id")
@@ -120,15 +126,13 @@ def resolve_biases(
     return tuple(found)
 
 
-def _matching(vocab: Vocabulary, pattern: str) -> tuple[int, ...]:
+def _matching(pieces: Sequence[bytes], pattern: str) -> tuple[int, ...]:
     try:
         matches = re.compile(pattern).search
     except re.error as error:
         column = "" if error.pos is None else f", column {error.pos + 1}"
         raise SamplingError(f"the pattern /{pattern}/ does not hold{column}: {error.msg}") from None
-    ids = tuple(
-        token for token, piece in enumerate(vocab.pieces()) if piece and matches(piece.decode("utf-8", "replace"))
-    )
+    ids = tuple(token for token, piece in enumerate(pieces) if piece and matches(piece.decode("utf-8", "replace")))
     if not ids:
         raise SamplingError(f"the pattern /{pattern}/ is found in no token of this model")
     return ids

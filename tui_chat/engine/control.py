@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tui_chat.engine.types import SamplingParams
+
+if TYPE_CHECKING:
+    from tui_chat.engine.stepping import StepControl
 
 
 class CancelFlag:
@@ -51,6 +55,8 @@ class LiveParams:
         self._params = params
         self.on_change: Callable[[], None] | None = None
         """Called after each replacement, on the caller's thread: wakes who waits."""
+        self.steps: StepControl | None = None
+        """Waits before tokens from the next one on, where the answer was begun without."""
 
     @property
     def params(self) -> SamplingParams | None:

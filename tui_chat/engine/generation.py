@@ -63,9 +63,9 @@ class Generation:
         self._request, self._request_id = request, request_id
         self._live = live or LiveParams()
         self._cancel = cancel
-        self._steps = steps
+        self._steps: StepControl | None = None
         if steps is not None:
-            steps.listen(cancel, self._live)
+            self._wait_for(steps)
         self._params = request.params
         self._sampler: Sampler | None = None
         self._states: dict[int, State] = {}
@@ -109,6 +109,8 @@ class Generation:
         reason: FinishReason | None = None
         try:
             while reason is None:
+                if self._steps is None and self._live.steps is not None:
+                    self._wait_for(self._live.steps)
                 if (reason := self._limit_reached(first_s)) is not None:
                     break
                 if self._update_params():
@@ -164,6 +166,10 @@ class Generation:
         if (batch := self._batch(force=True)) is not None:
             yield batch
         yield self._finished(reason or FinishReason.LENGTH, min(reused, total), prefill_s=prefill_s, first_s=first_s)
+
+    def _wait_for(self, steps: StepControl) -> None:
+        self._steps = steps
+        steps.listen(self._cancel, self._live)
 
     def _step(
         self, steps: StepControl, sampler: Sampler, position: int, seconds: float

@@ -94,6 +94,11 @@ class StepControl:
         with self._changed:
             self._stepping = True
 
+    def stop_at(self, until: Breakpoint | None) -> None:
+        """Let a run stop by itself at another breakpoint, or at none; what is on offer stays so."""
+        with self._changed:
+            self._until = until
+
     # For the generation.
 
     def stops_at(self, trace: TokenTrace) -> bool:

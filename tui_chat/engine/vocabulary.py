@@ -27,7 +27,7 @@ _is_eog = bind_short("llama_vocab_is_eog", [_p, ctypes.c_int32], ctypes.c_bool)
 
 
 class Vocabulary:
-    """The tokens of a model: text to ids and back. Valid while its model is open."""
+    """The tokens of a model: text to ids and back. Valid while its model is open, from any thread."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -36,7 +36,6 @@ class Vocabulary:
         self.eos_id = self._special(lc.llama_vocab_eos)
         self.add_bos: bool = bool(lc.llama_vocab_get_add_bos(handle))
         self.eog_ids: frozenset[int] = frozenset(i for i in range(self.n_vocab) if _is_eog(handle, i))
-        self._buffer = ctypes.create_string_buffer(256)
         self._pieces: dict[int, bytes] = {}
 
     @property
@@ -81,11 +80,12 @@ class Vocabulary:
         if found is None:
             if not 0 <= token < self.n_vocab:
                 raise IndexError(f"token {token} is outside the vocabulary of {self.n_vocab}")
-            n = _token_to_piece(self._handle, token, self._buffer, len(self._buffer), 0, True)
+            buffer = ctypes.create_string_buffer(256)  # one shared by threads could be written over before it is read
+            n = _token_to_piece(self._handle, token, buffer, len(buffer), 0, True)
             if n < 0:
-                self._buffer = ctypes.create_string_buffer(-n)
-                n = _token_to_piece(self._handle, token, self._buffer, -n, 0, True)
-            found = self._pieces[token] = self._buffer.raw[:n]
+                buffer = ctypes.create_string_buffer(-n)
+                n = _token_to_piece(self._handle, token, buffer, -n, 0, True)
+            found = self._pieces[token] = buffer.raw[:n]
         return found
 
     def pieces(self) -> tuple[bytes, ...]:

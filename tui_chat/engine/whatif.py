@@ -36,7 +36,7 @@ class Written:
     """All tokens before the first one of `tokens`."""
     tokens: Sequence[GeneratedToken]
     ran: Sequence[SamplingParams]
-    """The settings that each of `tokens` was drawn with."""
+    """The settings that each of `tokens` was drawn with; none where nothing drew them."""
     n_vocab: int
     make_sampler: MakeSampler
 
@@ -119,13 +119,15 @@ def waterfall_at(
         elif led:
             for before in written.tokens[:index]:
                 sampler.accept(before.id)
-        same = all(ran == params for ran in written.ran[0 if learns else index : index + 1])
+        drawn_with = written.ran[0 if learns else index : index + 1]
+        same = bool(drawn_with) and all(ran == params for ran in drawn_with)
         ran = token.id if same and not token.forced else None
         if stored is None:
             if token.trace is None:
                 return None
             logits, known = _Rest(written, params).complete(token.trace)
-            return cascade(sampler, logits.copy(), history, basis=Basis.TRUNCATED, known=known, ran=ran)
+            table = cascade(sampler, logits.copy(), history, basis=Basis.TRUNCATED, known=known, ran=ran)
+            return table if ran is None else replace(table, u=token.trace.u)
         table = cascade(sampler, _as_it_was(stored, token.trace), history, ran=ran)
         basis = _basis(stored, table.picked) if ran is None else Basis.EXACT
         return replace(table, basis=Basis.TRUNCATED if guessed and ran is None else basis)

@@ -11,8 +11,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -83,6 +84,7 @@ class EngineWorker:
         self._open: dict[int, _Load | _Generate] = {}
         self._closing = threading.Event()
         self._engine: Engine | None = None
+        self._lent = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="tui-chat-engine", daemon=True)
 
     def start(self) -> None:
@@ -117,6 +119,13 @@ class EngineWorker:
                 if isinstance(command, _Generate):
                     command.live.params = params
 
+    def set_steps(self, steps: StepControl) -> None:
+        """Have the answers asked for so far, under way or waiting, wait before tokens, where none has them wait yet."""
+        with self._lock:
+            for command in self._open.values():
+                if isinstance(command, _Generate):
+                    command.live.steps = steps
+
     def cancel(self, request_id: int | None = None) -> None:
         """Stop a load or answer, under way or waiting; None stops every one asked for so far."""
         with self._lock:
@@ -141,6 +150,15 @@ class EngineWorker:
         """The newest distributions of the model in use, to be read from any thread; None without a model."""
         engine = self._engine
         return None if engine is None else engine.recent
+
+    @contextmanager
+    def lend(self) -> Iterator[Engine | None]:
+        """The engine for another thread, which may use its `info`, `vocab` and `recent`; None without a model.
+
+        It is not unloaded meanwhile, so be short, and one at a time.
+        """
+        with self._lent:
+            yield None if self._closing.is_set() else self._engine
 
     def close(self, timeout_s: float = 0.3) -> bool:
         """Stop everything, unload the model and end the thread.
@@ -175,9 +193,7 @@ class EngineWorker:
             if not isinstance(command, _Run):
                 with self._lock:
                     self._open.pop(command.request_id, None)
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        self._unload()
         self._refuse_waiting()
 
     def _refuse_waiting(self) -> None:
@@ -219,16 +235,20 @@ class EngineWorker:
                 if self._engine is None:
                     raise
                 # Two models at once are more than the memory holds: the old one makes room, and we try again.
-                self._engine.close()
-                self._engine = None
+                self._unload()
                 fresh = Engine.load(command.path, command.options, on_progress=progress)
         except Exception as error:
             self._emit(ModelFailed(command.request_id, _known(error), kept=self._engine is not None))
             return
-        if self._engine is not None:
-            self._engine.close()
+        self._unload()
         self._engine = fresh
         self._emit(ModelLoaded(command.request_id, fresh.info))
+
+    def _unload(self) -> None:
+        with self._lent:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
 
     def _do_generate(self, command: _Generate) -> None:
         try:

@@ -19,6 +19,8 @@ from tui_chat.lessons.working import braced, exact
 
 STAGE_OF: Mapping[str, str] = {
     "temperature": "temperature",
+    "dynatemp_range": "temperature",
+    "dynatemp_exponent": "temperature",
     "top_k": "top_k",
     "top_p": "top_p",
     "min_p": "min_p",
@@ -34,6 +36,14 @@ STAGE_OF: Mapping[str, str] = {
     "dry_base": "dry",
     "dry_allowed_length": "dry",
     "dry_penalty_last_n": "dry",
+    "dry_sequence_breakers": "dry",
+    "mirostat": "mirostat",
+    "mirostat_tau": "mirostat",
+    "mirostat_eta": "mirostat",
+    "adaptive_target": "adaptive_p",
+    "adaptive_decay": "adaptive_p",
+    "grammar": "grammar",
+    "json_schema": "grammar",
     "logit_bias": "logit_bias",
     "ban": "logit_bias",
 }
@@ -110,7 +120,7 @@ def stage_effect(moment: Moment, _scene: Scene, field: str, _value: object) -> P
                 ).format(n=n_lost, share=percent(max(0.0, lost))),
             )
         )
-    ladder = _ladder(moment, before) if name == "temperature" else {}
+    ladder = _ladder(moment, before) if field == "temperature" else {}
     shown = _changes if name in _BY_TOKEN else _table
     blocks: list[Block] = [
         Facts(tuple(facts)),
@@ -123,7 +133,7 @@ def stage_effect(moment: Moment, _scene: Scene, field: str, _value: object) -> P
         "after": _document(moment, after),
         "cut_p": max(0.0, lost),
     }
-    if name == "temperature":
+    if field == "temperature":
         figures["ladder"] = [
             {"temperature": t, "entropy": entropy(p), "p": p[:SHOWN].tolist()} for t, p in ladder.items()
         ]

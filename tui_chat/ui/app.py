@@ -175,7 +175,7 @@ class TuiChatApp(App[int]):
         # Needed with the first answer, and too long to be imported between two keys.
         self.run_worker(asyncio.to_thread(importlib.import_module, "tui_chat.ui.widgets.calm_markdown"))
 
-    def on_chat_screen_answered(self) -> None:
+    def on_answering_screen_answered(self) -> None:
         if self.educational:
             self._commands.log_answer()
         self._commands.learning.answered()

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from tui_chat.chat.conversation import Role
 from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.completion import complete
-from tui_chat.errors import EngineError, ModelNotFoundError, UsageError
+from tui_chat.errors import EngineError, ModelNotFoundError, TraceError, UsageError
 from tui_chat.language import _
 from tui_chat.ui.learning import Learning
 from tui_chat.ui.reporting import Reporting
 from tui_chat.ui.summary import ended_answers, model_line
+from tui_chat.ui.tints import Measure
 from tui_chat.ui.widgets.completion_menu import Offer, Suggestion
 from tui_chat.ui.widgets.inspector import Inspector
 from tui_chat.ui.widgets.turns import NoticeKind
 
 if TYPE_CHECKING:
+    from tui_chat.chat.trace_file import AnswerTrace
+    from tui_chat.engine.breakpoints import Breakpoint
     from tui_chat.engine.engine import Engine
     from tui_chat.lessons.answers import AnswerFigures
+    from tui_chat.lessons.compare import Comparison
     from tui_chat.lessons.course.progress import Progress
     from tui_chat.lessons.inspected import Inspected
     from tui_chat.lessons.report import Report
@@ -88,7 +92,7 @@ class AppCommands:
 
     def set_sampling(self, name: str, value: int | float | None) -> None:
         self._session.set_value(name, value)
-        self._chat.show_setting(name)
+        self._chat.show_settings()
 
     def get_setting(self, name: str) -> object:
         return self._session.value(name)
@@ -98,14 +102,26 @@ class AppCommands:
 
     def set_setting(self, name: str, value: object) -> None:
         self._session.set_value(name, value)
-        self._chat.show_setting(name)
+        self._chat.show_settings()
+
+    def set_settings(self, values: Mapping[str, object]) -> None:
+        self._session.set_values(values)
+        self._chat.show_settings()
+
+    def undoable(self) -> Sequence[str]:
+        return self._session.tuning.undoable
+
+    def step_settings(self, direction: int) -> Sequence[str]:
+        names = self._session.step_settings(direction)
+        self._chat.show_settings()
+        return names
 
     def prefill(self) -> str:
         return self._session.prefill
 
     def set_prefill(self, text: str) -> None:
         self._session.prefill = text
-        self._chat.show_setting("prefill")
+        self._chat.show_settings()
 
     def system(self) -> str | None:
         return self._session.conversation.system
@@ -165,6 +181,45 @@ class AppCommands:
     def retry(self) -> None:
         self._chat.call_next(self._chat.answer_again)
 
+    def fork(self, index: int | None, text: str, *, goes_on: bool) -> None:
+        self._chat.fork_at(index, text or (), goes_on=goes_on)
+
+    def stepping(self) -> bool:
+        return self._session.stepping.on
+
+    def set_stepping(self, on: bool) -> None:
+        self._chat.set_stepping(on)
+
+    def breakpoints(self) -> Sequence[Breakpoint]:
+        return self._session.stepping.breakpoints
+
+    def set_breakpoints(self, breakpoints: Sequence[Breakpoint]) -> None:
+        self._session.stepping.stop_at(breakpoints)
+        self._chat.show_settings()
+
+    def make_report(self, title: str, make: Callable[[], Report]) -> None:
+        self._reporting.make(title, make)
+
+    def compare(self, title: str, comparison: Comparison) -> None:
+        from tui_chat.ui.widgets.lanes_card import LanesCard
+
+        self._require_model()
+        self._reporting.start(title, comparison.run, lambda: LanesCard(title, comparison))
+
+    def answer_trace(self) -> Callable[[], AnswerTrace]:
+        from tui_chat.lessons.recording import recorded_message
+
+        session, model = self._session, self._session.model
+        shown = self._chat.inspected_id
+        last = session.conversation.last(Role.ASSISTANT)
+        message = session.conversation[shown] if shown is not None and shown in session.conversation else last
+        if message is None or message.role is not Role.ASSISTANT or model is None:
+            raise TraceError(_("there is no answer on show: send a message first"))
+        if not message.finished:
+            raise TraceError(_("the answer is still being written: stop it or let it end first"))
+        tokens = tuple(session.tokens_of.get(message.id, ()))
+        return lambda: recorded_message(model, message, tokens)
+
     def quit(self) -> None:
         self._app.call_next(self._app.action_quit)
 
@@ -172,8 +227,7 @@ class AppCommands:
         self._chat.say(text)
 
     def report(self, title: str, lesson: Callable[[Engine, Watch], Report]) -> None:
-        if self._session.model is None:
-            raise EngineError(_("no model is loaded yet: the demonstrations need one"))
+        self._require_model()
         self._reporting.start(title, lesson)
 
     def show_report(self, title: str, report: Report) -> None:
@@ -211,23 +265,39 @@ class AppCommands:
     def inspected(self) -> Inspected:
         from tui_chat.lessons.inspected import Inspected
 
-        session = self._session
-        message, answer = session.conversation.last(Role.ASSISTANT), session.answer
+        session, shown, told = self._session, self._chat.inspected_id, self._chat.told
+        answer, conversation = session.answer, session.conversation
+        message = conversation.last(Role.ASSISTANT)
+        if shown is not None and shown in conversation:
+            message = conversation[shown]
         if message is None:
             return Inspected(model=session.model)
+        prompt_ids = message.prompt_ids
+        if answer is not None and answer.message_id == message.id:
+            prompt_ids = answer.prompt_ids[: answer.n_prompt]
+        if (given := told.given(message.id)) is not None:
+            prompt_ids = given.ids[: given.start]
         return Inspected.of(
             message,
-            session.tokens_of.get(message.id, ()),
-            self._chat.query_one(Inspector).selected,
-            prompt_ids=answer.prompt_ids[: answer.n_prompt]
-            if answer is not None and answer.message_id == message.id
-            else None,
+            told.tokens(message),
+            self._chat.query_one(Inspector).selected if message.id == shown else None,
+            prompt_ids=prompt_ids,
             model=session.model,
             piece_of=session.piece_of,
         )
 
+    def view(self) -> str:
+        return self._chat.view
+
+    def set_view(self, tokens: bool | None, measure: str | None) -> None:
+        self._chat.call_next(self._chat.set_view, tokens, None if measure is None else Measure(measure))
+
     def show(self, markdown: str) -> None:
         self._chat.call_next(self._chat.show_notice, markdown, NoticeKind.REPORT)
+
+    def _require_model(self) -> None:
+        if self._session.model is None:
+            raise EngineError(_("no model is loaded yet: the demonstrations need one"))
 
     @property
     def _chat(self) -> ChatScreen:

@@ -66,3 +66,34 @@ def spelled(message: Message, ids: Sequence[int], model: ModelInfo, piece_of: Ca
     if len(pieces) != len(ids):
         raise EngineError("the tokens of the model are still being read: try again in a moment")
     return text_of(pieces)
+
+
+def said_at(
+    tokens: Sequence[GeneratedToken], path: Sequence[Message], index: int
+) -> tuple[Message, tuple[int, ...], int] | None:
+    """The message of the user that a token of a prompt belongs to, that message's tokens, and which of them it is.
+
+    Args:
+        tokens: Of the prompt or of its end.
+        path: The messages in it, and perhaps others.
+        index: Which of the tokens.
+
+    Returns:
+        None where the token is the template's, or an answer's.
+    """
+    starts = [0]
+    for token in tokens:
+        starts.append(starts[-1] + len(token.piece))
+    written, end = b"".join(token.piece for token in tokens), starts[-1]
+    for message in reversed([message for message in path if message.role is Role.USER]):
+        text = message.text.strip().encode("utf-8", "replace")
+        at = written.rfind(text, 0, end)
+        if at < 0 or not text:
+            continue
+        # A template may put the text behind a token that is also part of it, such as a space: those cannot be changed.
+        first = next(n for n, start in enumerate(starts) if start >= at)
+        last = next(n for n in range(len(starts) - 1, -1, -1) if starts[n] <= at + len(text))
+        if first <= index < last:
+            return message, tuple(token.id for token in tokens[first:last]), index - first
+        end = at
+    return None

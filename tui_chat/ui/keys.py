@@ -13,10 +13,15 @@ from tui_chat.language import N_
 from tui_chat.ui.screens.chat import ChatScreen
 from tui_chat.ui.screens.training_keys import RUN_BINDINGS, SAMPLE_BINDINGS, TRAINING_BINDINGS
 from tui_chat.ui.widgets.composer import MessageInput
+from tui_chat.ui.widgets.lanes_card import LanesCard
 from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.sampling_panel import SamplingPanel
+from tui_chat.ui.widgets.setting_rows import GroupRow, StageRow, TextRow
+from tui_chat.ui.widgets.step_panel import STEP_BINDINGS, StepPanel
 from tui_chat.ui.widgets.token_strip import TokenStrip
+from tui_chat.ui.widgets.token_text import TokenText
 from tui_chat.ui.widgets.value_row import ValueRow
+from tui_chat.ui.widgets.waterfall_table import WaterfallTable
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -24,12 +29,19 @@ if TYPE_CHECKING:
 EVERYWHERE, TRAININGS = N_("Everywhere"), N_("Trainings")
 
 GROUPS: tuple[tuple[str, Sequence[BindingType]], ...] = (
-    (EVERYWHERE, ChatScreen.BINDINGS),
+    (EVERYWHERE, [one for one in ChatScreen.BINDINGS if one not in STEP_BINDINGS]),
     (N_("Writing a message"), MessageInput.BINDINGS),
+    (N_("Step mode"), [*STEP_BINDINGS, *StepPanel.BINDINGS]),
     (N_("Tokens"), TokenStrip.BINDINGS),
+    (N_("Candidates"), WaterfallTable.BINDINGS),
+    (N_("The token view"), TokenText.BINDINGS),
     (N_("A report"), ReportCard.BINDINGS),
+    (N_("A comparison"), LanesCard.BINDINGS),
     (N_("Sampling"), SamplingPanel.BINDINGS),
     (N_("A setting"), ValueRow.BINDINGS),
+    (N_("A setting that is a text"), TextRow.BINDINGS),
+    (N_("A group of settings"), GroupRow.BINDINGS),
+    (N_("A stage of the chain"), StageRow.BINDINGS),
     (TRAININGS, [*TRAINING_BINDINGS, *RUN_BINDINGS, *SAMPLE_BINDINGS]),
 )
 """Where keys act, and what is bound there."""

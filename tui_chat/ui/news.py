@@ -69,5 +69,28 @@ class TokenizerNoted:
     note: str
 
 
-News = TokenizerNoted | DownloadAdvanced | DownloadEnded | DownloadFailed | PiecesRead | PromptNoted | StoringFailed
+BiasSpec = tuple[tuple[tuple[int | str, float], ...], tuple[int | str, ...]]
+"""Biases and bans as they are written in the settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class BiasesResolved:
+    """Which tokens biases and bans mean."""
+
+    spec: BiasSpec
+    """The biases and bans as they are written."""
+    biases: tuple[tuple[int, float], ...]
+    """(token, nats)."""
+
+
+News = (
+    TokenizerNoted
+    | DownloadAdvanced
+    | DownloadEnded
+    | DownloadFailed
+    | PiecesRead
+    | PromptNoted
+    | StoringFailed
+    | BiasesResolved
+)
 """Everything that is reported beside the engine's own events."""

@@ -138,7 +138,7 @@ class Answer:
             message,
             text=self.text,
             ids=tuple(token.id for token in self.tokens),
-            prompt_ids=self.prompt_ids,
+            prompt_ids=self.prompt_ids[: self.n_prompt],
             settings={
                 **message.settings,
                 PERIODS: [[first, params_document(params)] for first, params in self.changes],

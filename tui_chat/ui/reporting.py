@@ -16,6 +16,7 @@ from tui_chat.language import _, said
 from tui_chat.lessons.report import Report
 from tui_chat.lessons.watch import Watch
 from tui_chat.ui.beside import beside
+from tui_chat.ui.widgets.turns import NoticeKind
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -43,9 +44,19 @@ class Reporting:
         self._app = app
         self._on_shown = on_shown
 
-    def start(self, title: str, lesson: Lesson) -> None:
-        """Puts a card into the transcript and has the report made; returns at once."""
-        self._app.chat.call_next(self._start, title, lesson)
+    def start(self, title: str, lesson: Lesson, card: Callable[[], ReportCard] | None = None) -> None:
+        """Puts a card into the transcript and has the report made; returns at once.
+
+        Args:
+            title: Of the card.
+            lesson: Makes the report, on the engine thread.
+            card: Makes the card, if it is a special one.
+        """
+        self._app.chat.call_next(self._start, title, lesson, card)
+
+    def make(self, title: str, make: Callable[[], Report]) -> None:
+        """Has a report made beside the screen and puts it into a card in the transcript; returns at once."""
+        self._app.chat.call_next(self._make, title, make)
 
     def put(self, title: str, report: Report, *, follow: bool = True) -> None:
         """Puts a card with a finished report into the transcript; returns at once.
@@ -67,10 +78,18 @@ class Reporting:
             self._app.chat.follow_card(card)
         self._on_shown(title, report)
 
-    async def _start(self, title: str, lesson: Lesson) -> None:
+    async def _make(self, title: str, make: Callable[[], Report]) -> None:
+        try:
+            report = await beside(make, name="tui-chat-report")
+        except TuiChatError as error:
+            await self._app.chat.show_notice(said(error), NoticeKind.PROBLEM)
+        else:
+            await self._put(title, report, follow=True)
+
+    async def _start(self, title: str, lesson: Lesson, make_card: Callable[[], ReportCard] | None) -> None:
         from tui_chat.ui.widgets.report_card import ReportCard
 
-        card = ReportCard(title)
+        card = ReportCard(title) if make_card is None else make_card()
         await self._app.chat.show_card(card)
         session = self._app.session
         if session.answering:

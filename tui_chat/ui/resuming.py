@@ -47,10 +47,10 @@ def _read(path: Path) -> Resumed:
         last = conversation.last(Role.ASSISTANT)
         answers = conversation.siblings(last.id) if last is not None else ()
         traces = {message.id: store.traces(message.id) for message in answers}
-    return Resumed(conversation, {key: _tokens(conversation[key], found) for key, found in traces.items()})
+    return Resumed(conversation, {key: tokens_of(conversation[key], found) for key, found in traces.items()})
 
 
-def _tokens(message: Message, traces: Sequence[TokenTrace]) -> list[GeneratedToken]:
+def tokens_of(message: Message, traces: Sequence[TokenTrace]) -> list[GeneratedToken]:
     """The tokens of an answer; where its place is not known, only those with figures."""
     if message.prompt_ids is None or message.ids is None:
         return [GeneratedToken(trace.id, trace.piece, trace) for trace in traces]

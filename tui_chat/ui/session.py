@@ -5,54 +5,40 @@ All methods are for the one thread that owns the session (the screen's); other t
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from tui_chat.chat.conversation import Conversation, Message, Role
-from tui_chat.chat.fork import Fork
+from tui_chat.chat.conversation import Conversation, Message
 from tui_chat.config import Settings
 from tui_chat.engine.bias import first_pieces
-from tui_chat.engine.types import (
-    SAMPLING_FIELDS,
-    FinishReason,
-    GeneratedToken,
-    GenerationRequest,
-    GenerationStarted,
-    ModelInfo,
-    SamplingParams,
-)
-from tui_chat.errors import EngineError, UsageError
-from tui_chat.language import _
+from tui_chat.engine.types import GeneratedToken, GenerationStarted, SamplingParams
 from tui_chat.lessons.inspected import CHANGED
+from tui_chat.ui.conversing import Conversing
 from tui_chat.ui.current_model import CurrentModel, ModelEvent
-from tui_chat.ui.forking import fork_of, spelled
-from tui_chat.ui.news import News, PiecesRead
+from tui_chat.ui.news import BiasesResolved, BiasSpec, News, PiecesRead
 from tui_chat.ui.ports import Archive, Ask, BuildRequest, Downloads, Worker
-from tui_chat.ui.progress import Answer, AnswerEvent, Loading
+from tui_chat.ui.progress import Answer, AnswerEvent
+from tui_chat.ui.tuning import LIVE_FIELDS, bias_spec, field_of, live_params, resolve_beside
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from tui_chat.engine.control import CancelFlag
     from tui_chat.engine.engine import Engine
-    from tui_chat.engine.stepping import StepControl
     from tui_chat.engine.types import EngineEvent
     from tui_chat.models.resolve import ModelSpec
 
 T = TypeVar("T")
 
-LIVE_FIELDS = tuple(name for name in SAMPLING_FIELDS if name not in ("seed", "logit_bias", "grammar"))
-"""The settings that reach an answer under way."""
-
 SAVE_INTERVAL_S = 1.0
 """Longest time that streamed text is in memory only."""
 
 
-class Session:
+class Session(Conversing):
     """What the screen shows and does, without the screen.
 
     Args:
@@ -84,50 +70,27 @@ class Session:
         check_tokenizer: Callable[[Ask], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        model = CurrentModel(settings, worker, downloads, report, check_tokenizer)
+        super().__init__(
+            settings.inference,
+            worker,
+            model,
+            build_request=build_request,
+            archive=archive,
+            conversation=conversation,
+            tokens_of=tokens_of,
+            clock=clock,
+        )
         self.settings = settings
-        self.inference = settings.inference
-        self.conversation = conversation or Conversation()
-        self.answer: Answer | None = None
-        self.prefill = ""
-        """What the next answer is to begin with."""
-        self.steps: StepControl | None = None
-        """Waits before the tokens of the next answers, if there is one."""
-        self.tokens_of = {key: list(tokens) for key, tokens in (tokens_of or {}).items()}
-        """Tokens of the answers of this run, and of those that came with the conversation, by message."""
         self.lessons: set[CancelFlag] = set()
         """What stops the demonstrations under way."""
         self.left_out = left_out
-        self._worker = worker
-        self._model = CurrentModel(settings, worker, downloads, report, check_tokenizer)
-        self._build_request = build_request
-        self._archive = archive
         self._downloads = downloads
-        self._clock = clock
-        self._saved_at = 0.0
-        if conversation is None and settings.inference.system:
-            self.conversation.set_system(settings.inference.system)
+        self._report = report
+        self._biases: dict[BiasSpec, tuple[tuple[int, float], ...]] = {}
+        """The tokens of the biases and bans that were in force during the answer."""
 
     # What is going on
-
-    @property
-    def model(self) -> ModelInfo | None:
-        """The model that answers."""
-        return self._model.info
-
-    @property
-    def loading(self) -> Loading | None:
-        """The model on its way."""
-        return self._model.loading
-
-    @property
-    def pieces(self) -> list[bytes]:
-        """The bytes of the model's tokens, as far as they are known."""
-        return self._model.pieces
-
-    @property
-    def answering(self) -> bool:
-        """Whether an answer is under way."""
-        return self.answer is not None and self.answer.running
 
     @property
     def context(self) -> tuple[int, int] | None:
@@ -139,10 +102,6 @@ class Session:
             return 0, self.model.n_ctx
         prompt = answer.prefill[0] if answer.prefill and answer.running and not answer.tokens else answer.n_prompt
         return min(prompt + len(answer.tokens), self.model.n_ctx), self.model.n_ctx
-
-    def piece_of(self, token: int) -> bytes | None:
-        """Gives a token's bytes, or None while they are not known."""
-        return self.pieces[token] if 0 <= token < len(self.pieces) else None
 
     # The model
 
@@ -162,106 +121,15 @@ class Session:
         """Begins to fetch and load a model; the present one answers until the new one is there."""
         self._model.switch(spec)
 
+    def lend(self) -> AbstractContextManager[Engine | None]:
+        """Lends the engine to another thread, see `EngineWorker.lend`."""
+        return self._worker.lend()
+
     def ask(self, job: Callable[[Engine], T]) -> Future[T]:
         """Asks the engine something, on its thread, in its turn."""
         return self._worker.run(job)
 
-    # Turns
-
-    def send(self, text: str) -> Message:
-        """Says something and asks for the answer.
-
-        Raises:
-            UsageError: An answer is still under way.
-            EngineError: No model is there to answer.
-        """
-        self._require_ready()
-        message = self.conversation.append(Role.USER, text)
-        self._save(message)
-        self._ask()
-        return message
-
-    def retry(self) -> Answer:
-        """Asks for another answer beside the last one.
-
-        Raises:
-            UsageError: Nothing was said yet, or an answer is under way.
-            EngineError: No model is there to answer.
-        """
-        self._require_ready()
-        last = self.conversation.last(Role.USER)
-        if last is None:
-            raise UsageError(_("nothing to answer again yet: send a message first"))
-        before = self.conversation.tip
-        self.conversation.select(last.id, descend=False)
-        return self._ask(retry_of=before.id if before is not None else None)
-
-    def fork(self, message_id: str, index: int, forced: Sequence[int] | str = (), *, goes_on: bool = True) -> Answer:
-        """Goes on from the middle of an answer, as a sibling of it; an answer under way is stopped with what it has.
-
-        Args:
-            message_id: The answer, one under way too.
-            index: How many of its tokens stay.
-            forced: What is put behind them: tokens, or text that the engine turns into tokens. Nothing draws the next
-                token anew, with the present settings.
-            goes_on: Let the model go on behind that. A forced end-of-generation token ends the answer all the same.
-
-        Raises:
-            UsageError: It is no answer, or has not that many tokens.
-            EngineError: No model is there to go on.
-        """
-        self._interrupt()
-        model = self._require_ready()
-        old = self.conversation[message_id]
-        tokens = self.tokens_of.get(message_id, ())
-        fork, ends_as = fork_of(old, tokens, model, index, forced, goes_on=goes_on)
-        before = self.conversation.tip
-        self.conversation.select(message_id, descend=False)
-        return self._ask(retry_of=before.id if before is not None else None, forking=(old, fork), ends_as=ends_as)
-
-    def respell(self, message_id: str, ids: Sequence[int], *, answer: bool = True) -> Message:
-        """Says a message of the user again with exactly these tokens, as a sibling, and asks for the answer.
-
-        Raises:
-            UsageError: It is no message of the user, or the model has no such token.
-            EngineError: No model is there to answer, or its tokens are not known yet.
-        """
-        self._interrupt()
-        text = spelled(self.conversation[message_id], ids, self._require_ready(), self.piece_of)
-        message = self.conversation.edit(message_id, text)
-        message = self.conversation.update(replace(message, ids=tuple(ids)))
-        self._save(message)
-        if answer:
-            self._ask()
-        return message
-
-    def undo_answer(self) -> str | None:
-        """Takes back the last answer, which came to nothing, and the message it was asked for; gives that one's text.
-
-        What it was to begin with is kept for the next one.
-        None if it was another try: what was there before is there again.
-        """
-        answer = self.answer
-        if answer is None or answer.message_id not in self.conversation:
-            return None
-        self.answer = None
-        self.prefill = self.prefill or answer.begun_with
-        asked = self.conversation[answer.message_id].parent_id
-        gone = [answer.message_id]
-        text: str | None = None
-        if answer.retry_of is None and asked is not None:
-            gone.append(asked)
-            text = self.conversation[asked].text
-        for message_id in gone:
-            self.conversation.remove(message_id)
-            self.tokens_of.pop(message_id, None)
-        if answer.retry_of is not None:
-            self.conversation.select(answer.retry_of, descend=False)
-        if not any(message.role is Role.USER for message in self.conversation):
-            # A system text alone is no conversation to keep; it is stored with the next message.
-            gone += [message.id for message in self.conversation]
-        self._archive.remove(self.conversation, gone)
-        return text
+    # The conversation
 
     def stop(self) -> bool:
         """Stops the answer, load, download or demonstrations under way; False if there is nothing to stop."""
@@ -271,16 +139,6 @@ class Session:
             self._downloads.cancel()
             self._worker.cancel()
         return busy
-
-    def step_sibling(self, offset: int) -> bool:
-        """Switches the last answer to one of its siblings; False if there is none in that direction."""
-        if self.answering:
-            return False
-        last = self.conversation.last(Role.ASSISTANT)
-        if last is None or self.conversation.step(last.id, offset).id == last.id:
-            return False
-        self._archive.save(self.conversation)
-        return True
 
     def new_conversation(self) -> None:
         """Begins an empty conversation with the same system text; demonstrations end with the old one."""
@@ -305,22 +163,28 @@ class Session:
         Raises:
             UsageError: The value does not hold. Whether texts to ban are tokens is known once all of `pieces` are.
         """
-        if name in SAMPLING_FIELDS and value is not None:
-            SamplingParams(**{name: value})  # type: ignore[arg-type]
-        key = "max_length" if name == "max_tokens" else name
-        inference = self.inference.model_copy(update={key: value})
-        if name in {"ban", "logit_bias"} and self.model is not None and len(self.pieces) == self.model.n_vocab:
-            inference.resolved_biases(partial(first_pieces, self.pieces))
-        self.inference = inference
+        self.set_values({name: value})
+
+    def set_values(self, values: Mapping[str, object]) -> None:
+        """Changes settings together, by the names of `set_value`; raises what that raises."""
+        known = self.model is not None and len(self.pieces) == self.model.n_vocab
+        resolve = partial(first_pieces, self.pieces) if known else None
+        self.tuning.change({field_of(name): value for name, value in values.items()}, resolve)
         self._set_live()
+
+    def step_settings(self, direction: int) -> tuple[str, ...]:
+        """Takes the last change of settings back (-1), or brings it again (1); gives the names of the settings."""
+        names = self.tuning.undo() if direction < 0 else self.tuning.redo()
+        self._set_live()
+        return names
 
     def value(self, name: str) -> object:
         """Gives the present value of a setting, by the names of `set_value`."""
-        return getattr(self.inference, "max_length" if name == "max_tokens" else name)
+        return getattr(self.inference, field_of(name))
 
     def setting_default(self, name: str) -> object:
         """Gives the value a setting has when nothing else was chosen: that of the settings the app was started with."""
-        return getattr(self.settings.inference, "max_length" if name == "max_tokens" else name)
+        return getattr(self.settings.inference, field_of(name))
 
     # Events
 
@@ -333,6 +197,9 @@ class Session:
             return taken
         if isinstance(event, AnswerEvent):
             return self._answer_event(event)
+        if isinstance(event, BiasesResolved):
+            self._biases[event.spec] = event.biases
+            self._set_live()
         return True
 
     def tick(self) -> None:
@@ -356,6 +223,7 @@ class Session:
             return False
         answer.take(event, self._clock())
         if isinstance(event, GenerationStarted):
+            self._biases = {self._asked_biases: event.request.params.logit_bias}
             self._set_live()
         elif not answer.running:
             self._keep_answer()
@@ -367,15 +235,6 @@ class Session:
         for flag in self.lessons:
             flag.set()
 
-    def _require_ready(self) -> ModelInfo:
-        if self.answering:
-            raise UsageError(_("still answering: Esc stops it"))
-        if self.model is None:
-            if self.loading is not None:
-                raise EngineError(_("the model is still on its way: send again once it is ready"))
-            raise EngineError(_("no model is loaded: choose one with /model"))
-        return self.model
-
     def _spell_tokens(self, model: str) -> None:
         """Gives the stored tokens of a model their bytes, where no figures were kept that have them."""
         for key, tokens in self.tokens_of.items():
@@ -384,57 +243,16 @@ class Session:
                     if not token.piece and (piece := self.piece_of(token.id)):
                         tokens[index] = replace(token, piece=piece)
 
-    def _interrupt(self) -> None:
-        """Stops an answer under way and keeps what there is of it; nothing more of it is taken in."""
-        answer = self.answer
-        if answer is not None and answer.running:
-            self._worker.cancel(answer.request_id)
-            answer.reason, answer.pending = FinishReason.CANCELLED, None
-            self._keep_answer()
-
-    def _ask(
-        self,
-        *,
-        retry_of: str | None = None,
-        forking: tuple[Message, Fork] | None = None,
-        ends_as: FinishReason | None = None,
-    ) -> Answer:
-        """Begins an answer at the tip, or beside the one it forks from."""
-        old, fork = forking or (None, None)
-        messages = self.conversation.path if old is None else self.conversation.path_to(old.parent_id)
-        inference = self.inference
-        seed = inference.seed if inference.seed is not None else secrets.randbits(32)
-        if inference.seed is None and old is not None and isinstance(old.settings.get("seed"), int):
-            seed = cast("int", old.settings["seed"])  # the same draws at the same places
-        prefill = ""
-        if fork is None:
-            prefill, self.prefill = self.prefill, ""
-        known = {**inference.model_dump(mode="json"), "seed": seed, "prefill": prefill or None}
-        settings = {name: value for name, value in known.items() if value is not None}
-        model = self.model.name if self.model else None
-        if old is None or fork is None:
-            message = self.conversation.begin_answer(model=model, settings=settings)
-        else:
-            message = self.conversation.fork(old.id, fork.index, model=model, settings=settings)
-
-        def build(engine: Engine) -> GenerationRequest:
-            # Here, because only the engine thread may ask the vocabulary which tokens the texts to ban are.
-            params = inference.sampling_params(seed, engine.vocab.resolve)
-            request = self._build_request(engine, messages, params, inference, prefill)
-            return request if fork is None else fork.splice(request, engine.vocab, engine.info.n_ctx)
-
-        request_id = self._worker.generate(build, self.steps)
-        self.answer = Answer(request_id, message.id, seed, self._clock(), retry_of, prefill, ends_as)
-        self.tokens_of[message.id] = self.answer.tokens
-        self._save(message)
-        return self.answer
-
     def _set_live(self) -> None:
-        """Gives the answer under way the present settings; what it was begun with keeps its seed and its bans."""
+        """Gives the answer under way the present settings; its seed and its grammar stay."""
         answer = self.answer
         if answer is None or not answer.running or answer.params is None:
             return
-        params = replace(answer.params, **{name: getattr(self.inference, name) for name in LIVE_FIELDS})
+        spec = bias_spec(self.inference)
+        if spec not in self._biases:
+            self._biases[spec] = answer.params.logit_bias  # until it is known better
+            resolve_beside(self.inference, self.lend, self._report)
+        params = live_params(answer.params, self.inference, self._biases[spec])
         if params != answer.params:
             self._note_changes(answer, params)
             answer.params = params
@@ -443,19 +261,7 @@ class Session:
     def _note_changes(self, answer: Answer, params: SamplingParams) -> None:
         """Keeps with the message which settings did not stay as it was begun with, and from which token on."""
         message = self.conversation[answer.message_id]
-        changed = {
-            name: len(answer.tokens) for name in LIVE_FIELDS if getattr(params, name) != getattr(answer.params, name)
-        }
+        names = (*LIVE_FIELDS, "logit_bias")
+        changed = {name: len(answer.tokens) for name in names if getattr(params, name) != getattr(answer.params, name)}
         known = cast("Mapping[str, int]", message.settings.get(CHANGED, {}))
         self.conversation.update(replace(message, settings={**message.settings, CHANGED: {**changed, **known}}))
-
-    def _keep_answer(self) -> None:
-        answer = self.answer
-        if answer is None or answer.message_id not in self.conversation:
-            return
-        message = self.conversation.update(answer.written_into(self.conversation[answer.message_id]))
-        self._save(message)
-
-    def _save(self, message: Message) -> None:
-        self._saved_at = self._clock()
-        self._archive.save(self.conversation, message, self.tokens_of.get(message.id, ()))

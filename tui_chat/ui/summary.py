@@ -7,6 +7,7 @@ from textual.content import Content
 from tui_chat.chat.conversation import Message, Role
 from tui_chat.display import figures
 from tui_chat.display.text import one_line
+from tui_chat.engine.gbnf import NAMED
 from tui_chat.engine.types import FinishReason, ModelInfo
 from tui_chat.language import _, n_
 from tui_chat.lessons.answers import AnswerFigures
@@ -23,17 +24,28 @@ def model_line(model: ModelInfo) -> str:
 def sampling_line(session: Session) -> str:
     """Gives the sampling settings in one line."""
     inference = session.inference
-    parts = [
-        "greedy" if inference.temperature == 0 else f"T {inference.temperature:.2f}",
-        "top-k off" if inference.top_k == 0 else f"top-k {inference.top_k}",
-        "top-p off" if inference.top_p == 1 else f"top-p {inference.top_p:.2f}",
-        "min-p off" if inference.min_p == 0 else f"min-p {inference.min_p:.2f}",
-    ]
+    parts = ["greedy" if inference.temperature == 0 else f"T {inference.temperature:.2f}"]
+    if inference.mirostat:
+        parts.append(f"mirostat {inference.mirostat}")
+    else:
+        parts += [
+            "top-k off" if inference.top_k == 0 else f"top-k {inference.top_k}",
+            "top-p off" if inference.top_p == 1 else f"top-p {inference.top_p:.2f}",
+            "min-p off" if inference.min_p == 0 else f"min-p {inference.min_p:.2f}",
+        ]
+    if inference.json_schema or inference.grammar:
+        named = inference.grammar if inference.grammar in NAMED else "grammar"
+        parts.insert(0, "JSON schema" if inference.json_schema else named)
     if inference.repeat_penalty != 1:
         parts.append(f"repeat {inference.repeat_penalty:.2f}")
     parts.append("seed random" if inference.seed is None else f"seed {inference.seed}")
     if inference.enable_thinking is not None:
         parts.append("think on" if inference.enable_thinking else "think off")
+    if session.stepping.breakpoints:
+        n = len(session.stepping.breakpoints)
+        parts.insert(0, n_("{n} breakpoint", "{n} breakpoints", n).format(n=n))
+    if session.stepping.on:
+        parts.insert(0, _("step mode"))
     if session.prefill:
         begun = one_line(session.prefill)
         parts.insert(0, f"begins “{begun if len(begun) <= 16 else begun[:15] + '…'}”")
@@ -55,6 +67,8 @@ def answer_footer(session: Session, message: Message) -> str:
     if len(siblings) > 1:
         place = next(index for index, sibling in enumerate(siblings, 1) if sibling.id == message.id)
         parts.append(f"‹ {place}/{len(siblings)} ›")
+    if message.forked_from is not None:
+        parts.append(_("forked at token {n}").format(n=message.n_kept + 1))
     return " · ".join(parts)
 
 

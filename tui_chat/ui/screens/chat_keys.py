@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.binding import Binding, BindingType
 
 from tui_chat.language import N_
+from tui_chat.ui.widgets.step_panel import STEP_BINDINGS
 
 CHAT_BINDINGS: list[BindingType] = [
     Binding("escape", "stop", N_("Stop"), id="chat.stop"),
@@ -18,8 +19,12 @@ CHAT_BINDINGS: list[BindingType] = [
     Binding("f2", "pane('chat')", N_("Chat"), show=False, id="panes.chat"),
     Binding("f3", "pane('inspector')", N_("Inspector"), show=False, id="panes.inspector"),
     Binding("f4", "pane('sampling')", N_("Sampling"), show=False, id="panes.sampling"),
+    Binding("v", "view", N_("Text or tokens"), show=False, id="view.toggle"),
+    Binding("ctrl+o", "view", N_("Text or tokens, while writing too"), show=False, priority=True, id="view.switch"),
     Binding("pageup", "page(-1)", N_("Page up"), show=False, priority=True, id="transcript.page-up"),
     Binding("pagedown", "page(1)", N_("Page down"), show=False, priority=True, id="transcript.page-down"),
+    Binding("f6", "step_mode", N_("Step mode"), show=False, priority=True, id="step.mode"),
+    *STEP_BINDINGS,
     Binding("f1", "app.help", N_("Help"), priority=True, id="app.help"),
     Binding("ctrl+p", "app.command_palette", N_("Palette"), priority=True, id="app.palette"),
     Binding("ctrl+q", "app.quit", N_("Quit"), priority=True, id="app.quit"),

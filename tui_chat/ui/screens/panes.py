@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from textual.screen import Screen
 
-from tui_chat.ui.widgets.composer import Composer
+from tui_chat.ui.widgets.composer import Composer, MessageInput
 from tui_chat.ui.widgets.inspector import Inspector
 from tui_chat.ui.widgets.pane_tabs import PANES, PaneTabs
 from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.sampling_panel import SamplingPanel
+from tui_chat.ui.widgets.step_panel import StepPanel
 from tui_chat.ui.widgets.token_strip import TokenStrip
+from tui_chat.ui.widgets.token_text import TokenText
 from tui_chat.ui.widgets.transcript import Transcript
 
 
@@ -22,23 +24,38 @@ class PanedScreen(Screen[None]):
         self.show_pane(pane, focus=True)
 
     def action_next_pane(self, step: int) -> None:
-        """Goes to the next pane or the one before. The cards of reports lie between the composer and that."""
-        if self._focused_pane() == "chat" and self._go_to_report(step):
+        """Goes to the next pane or the one before. Reports and messages as tokens lie between the composer and that."""
+        if self._focused_pane() == "chat" and (self._go_to_steps(step) or self._go_to_report(step)):
+            return
+        if self.query_one(Inspector).focus_next(step):
             return
         names = [name for name, _, _ in PANES]
         self.show_pane(names[(names.index(self._focused_pane()) + step) % len(names)], focus=True)
 
+    def _go_to_steps(self, step: int) -> bool:
+        """Goes from the composer to the panel of step mode, or back from there; False if it is not there to go to."""
+        panel = self.query_one(StepPanel)
+        if step > 0 and panel.display and isinstance(self.focused, MessageInput):
+            panel.focus()
+        elif step < 0 and self.focused is panel:
+            self._focus_pane("chat")
+        else:
+            return False
+        return True
+
     def _go_to_report(self, step: int) -> bool:
-        """Goes from a report, or backwards from the composer, to the next one; False if there is none that way."""
-        cards = list(self.query(ReportCard))
-        at = cards.index(self.focused) if isinstance(self.focused, ReportCard) else len(cards)
+        """Goes from a report or a message's tokens, or back from the composer, to the next; False if none is there."""
+        cards = [node for node in self.query("ReportCard, TokenText") if isinstance(node, ReportCard | TokenText)]
+        at = cards.index(self.focused) if isinstance(self.focused, ReportCard | TokenText) else len(cards)
         if at == len(cards) and step > 0:
             return False
         if at + step == len(cards):
             self._focus_pane("chat")
         elif at + step >= 0:
-            self.query_one(Transcript).reveal(cards[at + step])
-            cards[at + step].focus(scroll_visible=False)
+            card = cards[at + step]
+            if isinstance(card, ReportCard):
+                self.query_one(Transcript).reveal(card)
+            card.focus(scroll_visible=False)
         return at + step >= 0
 
     def _focused_pane(self) -> str:

@@ -7,9 +7,6 @@ from textual.geometry import Size
 MIN_WIDTH, MIN_HEIGHT = 60, 16
 """The least size at which everything can be used."""
 
-SHORT_HEIGHT = 22
-"""Below this the sampling settings stand without space between them."""
-
 WIDTHS = [(0, "-narrow"), (110, "-two"), (160, "-wide")]
 """One pane at a time, two columns, three."""
 

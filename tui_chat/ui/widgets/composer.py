@@ -198,6 +198,10 @@ class Composer(Vertical):
         self._recalling = True  # nobody wants help with what is on its way back
         self._input.put(f"{text}\n{present}" if present.strip() else text)
 
+    def begin(self, line: str) -> None:
+        """Writes the beginning of a command, for the user to go on with."""
+        self._input.put(line)
+
     def accepted(self, text: str) -> None:
         """Keeps the text in the history."""
         try:

@@ -211,8 +211,10 @@ class ReportCard(Settled, Vertical, can_focus=True):
         It stands at the right and keeps its width: the first click gives the focus, and must hit what it was meant for.
         What there is no room for goes, the least important first; the last one stays.
         """
-        keys = {binding.id: binding.key for binding in self.BINDINGS if isinstance(binding, Binding) and binding.id}
-        parts: dict[str, Content] = {}
+        keys = {
+            binding.id: binding.key for binding in ReportCard.BINDINGS if isinstance(binding, Binding) and binding.id
+        }
+        parts = self._own_offers()
         if self.cancel is not None:
             parts["stop"] = Content(_("{key} stops").format(key=self._key("chat.stop", "escape")))
         if not self.has_focus:
@@ -226,6 +228,10 @@ class ReportCard(Settled, Vertical, can_focus=True):
             if line.cell_length > self.outer_size.width - _CORNERS and parts.pop(name, None) is not None:
                 line = Content(" · ").join(parts.values())
         self.border_subtitle = line
+
+    def _own_offers(self) -> dict[str, Content]:
+        """What this card has to offer that others have not."""
+        return {}
 
     def _key(self, name: str, default: str) -> str:
         """The first key of a binding as it is bound now."""

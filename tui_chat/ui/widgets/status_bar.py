@@ -43,6 +43,9 @@ class StatusBar(Painted):
     context: reactive[tuple[int, int] | None] = reactive(None)
     """Tokens in the context, and how many it holds."""
 
+    differs: reactive[str] = reactive("")
+    """How many tokens of the answer on show would have come out differently."""
+
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         right = self._right(width)
@@ -65,6 +68,8 @@ class StatusBar(Painted):
                 full, empty = gauge(self.fraction, 8)
                 line.add(full, self.part("busy")).add(empty, self.part("dim")).space(1)
             line.add(self.activity, self.part("busy"))
+        elif self.differs:
+            line.add(f"≠ {self.differs}", self.part("busy"))
         if self.context is not None and (not self.activity or width >= 100):
             used, holds = self.context
             cells = 8 if width < 110 else 12

@@ -31,6 +31,13 @@ _EXPLAINED = {
 """Stage to the figure it is explained by."""
 
 
+def _undrawn(token: GeneratedToken) -> str:
+    """What chose a token that was not drawn: a person, the best logit, or nothing where it was given."""
+    if token.forced:
+        return "by hand"
+    return "greedy" if token.trace is not None and token.trace.final else "–"
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where a figure stands: cells `start` to `end` of line `y`."""
@@ -42,11 +49,11 @@ class _Place:
 
 
 class TokenFacts(Painted):
-    """Four to six lines of figures for one token."""
+    """Four lines of figures for one token."""
 
     DEFAULT_CSS = """
     TokenFacts {
-        height: 6;
+        height: 4;
     }
     """
     PARTS: ClassVar[Mapping[str, Paint]] = {
@@ -124,7 +131,7 @@ class TokenFacts(Painted):
             (
                 ("p", percent(trace.p), "probability"),
                 ("rank", f"{trace.rank:,}", "rank"),
-                ("u", "greedy" if trace.u is None else f"{trace.u:.4f}", "u"),
+                ("u", f"{trace.u:.4f}" if trace.u is not None else _undrawn(token), "u"),
                 ("at", span(trace.seconds), "first-token"),
             ),
             (
@@ -132,7 +139,7 @@ class TokenFacts(Painted):
                 ("entropy", f"{trace.entropy:.2f} nats", "entropy"),
             ),
         )
-        lines = [head, *(self._figures(row, width, y) for y, row in enumerate(rows, start=1)), Line()]
+        lines = [head, *(self._figures(row, width, y) for y, row in enumerate(rows, start=1))]
         return [*lines, *self._stages(trace, width, len(lines))]
 
     def _figures(self, row: tuple[tuple[str, str, str], ...], width: int, y: int) -> Line:
@@ -145,21 +152,23 @@ class TokenFacts(Painted):
         return line
 
     def _stages(self, trace: TokenTrace, width: int, y: int) -> list[Line]:
+        """What stages left, as far as a line goes; all of it stands above the columns of the waterfall."""
         name, value, stage_style = self.part("name"), self.part("value"), self.part("stage")
         parts = [("vocab", count(self.n_vocab), "")] if self.n_vocab else []
         before = self.n_vocab
         for stage in trace.stages:
             if stage.survivors != before or stage.name in {"top_k", "top_p", "min_p"}:
-                parts.append((stage_name(stage.name), count(stage.survivors), _EXPLAINED.get(stage.name, "")))
+                left = ("≥" if stage.at_least else "") + count(stage.survivors)
+                parts.append((stage_name(stage.name), left, _EXPLAINED.get(stage.name, "")))
             before = stage.survivors
-        lines = [Line()]
+        line = Line()
         for index, (what, left, figure) in enumerate(parts):
             arrow = "→ " if index else ""
-            if lines[-1].width and lines[-1].width + len(arrow) + len(what) + len(left) + 2 > width:
-                lines.append(Line())
-            line, start = lines[-1], lines[-1].width
+            if line.width and line.width + len(arrow) + len(what) + len(left) + 2 > width:
+                break
+            start = line.width
             line.add(arrow, name).add(what, stage_style if index else name).space(1)
             line.add(left, value).space(1)
             if figure:
-                self._places.append(_Place(figure, y + len(lines) - 1, start, line.width))
-        return lines[:2]
+                self._places.append(_Place(figure, y, start, line.width))
+        return [line]

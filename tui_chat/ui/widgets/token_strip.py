@@ -32,6 +32,10 @@ LEVELS: tuple[tuple[float, str, str], ...] = (
 """Least probability before the chain, name of the level, and its legend."""
 
 
+MARK = "≠"
+"""Stands before a token that would come out differently, in place of its space."""
+
+
 def level_of(token: GeneratedToken) -> str:
     """Gives the level of a token; `plain` where nothing was inspected."""
     if token.trace is None:
@@ -56,7 +60,7 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
 
     DEFAULT_CSS = """
     TokenStrip {
-        height: 2fr; min-height: 2; scrollbar-size-vertical: 1; overflow-x: hidden;
+        height: 1fr; min-height: 2; scrollbar-size-vertical: 1; overflow-x: hidden;
     }
     """
     PARTS: ClassVar[Mapping[str, Paint]] = {
@@ -76,6 +80,10 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
         Binding("home", "first", N_("First token"), show=False, id="tokens.first"),
         Binding("end", "newest", N_("Newest token"), show=False, id="tokens.newest"),
         Binding("question_mark", "explain", N_("Explain it"), show=False, id="tokens.explain"),
+        Binding("enter", "enter", N_("Its candidates; on a mark, write on from there"), show=False, id="tokens.enter"),
+        Binding("n", "next_mark", N_("Next token that would differ"), show=False, id="tokens.next-mark"),
+        Binding("p", "prompt", N_("Tokens of the prompt, or of the answer"), show=False, id="tokens.prompt"),
+        Binding("w", "what_if", N_("As it ran, or what if"), show=False, id="tokens.what-if"),
     ]
 
     class Selected(Message):
@@ -101,6 +109,18 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
         def control(self) -> Widget:
             return self.strip
 
+    class Wanted(Message):
+        """Something was asked for by key: `enter`, `prompt` or `what-if`."""
+
+        def __init__(self, strip: TokenStrip, what: str) -> None:
+            super().__init__()
+            self.strip = strip
+            self.what = what
+
+        @property
+        def control(self) -> Widget:
+            return self.strip
+
     selected: reactive[int | None] = reactive(None, layout=False)
     """Index of the selected token; None follows the newest."""
 
@@ -110,6 +130,18 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
         self._lines: list[list[_Placed]] = []
         self._line_of: list[int] = []
         self._laid_width = 0
+        self._marks: frozenset[int] = frozenset()
+
+    @property
+    def marks(self) -> frozenset[int]:
+        """Which of the tokens would come out differently: those have a `MARK`."""
+        return self._marks
+
+    @marks.setter
+    def marks(self, marks: frozenset[int]) -> None:
+        if marks != self._marks:
+            self._marks = marks
+            self._lay_out_all()
 
     @property
     def tokens(self) -> list[GeneratedToken]:
@@ -119,6 +151,7 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
     def show_tokens(self, tokens: list[GeneratedToken]) -> None:
         """Shows these tokens, following the newest."""
         self._tokens = list(tokens)
+        self._marks = frozenset()
         self.set_reactive(TokenStrip.selected, None)
         self._lay_out_all()
 
@@ -129,6 +162,11 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
             self._lay_out(len(self._tokens) - len(tokens))
             self._resized()
         self.refresh()
+
+    def replace(self, tokens: list[GeneratedToken]) -> None:
+        """Shows the same tokens with more figures; what is selected stays so."""
+        self._tokens = tokens
+        self._lay_out_all()
 
     def on_resize(self, event: events.Resize) -> None:
         width = self.scrollable_content_region.width
@@ -164,6 +202,11 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
             return None
         return len(self._tokens) - 1 if self.selected is None else min(self.selected, len(self._tokens) - 1)
 
+    def select(self, index: int | None) -> None:
+        """Selects a token, as a person does; None follows the newest."""
+        self.selected = index
+        self.post_message(self.Selected(self, index))
+
     def on_click(self, event: events.Click) -> None:
         event.stop()
         offset = event.get_content_offset(self)
@@ -174,13 +217,13 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
             return
         for placed in self._lines[y]:
             if placed.column <= offset.x < placed.column + placed.width:
-                self._select(placed.index)
+                self.select(placed.index)
                 return
 
     def action_move(self, step: int) -> None:
         current = self.current
         if current is not None:
-            self._select(max(0, min(len(self._tokens) - 1, current + step)))
+            self.select(max(0, min(len(self._tokens) - 1, current + step)))
 
     def action_move_line(self, step: int) -> None:
         current = self.current
@@ -192,22 +235,32 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
             return
         column = next(placed.column for placed in self._lines[line] if placed.index == current)
         nearest = min(self._lines[target], key=lambda placed: abs(placed.column - column))
-        self._select(nearest.index)
+        self.select(nearest.index)
 
     def action_first(self) -> None:
         if self._tokens:
-            self._select(0)
+            self.select(0)
 
     def action_newest(self) -> None:
-        self._select(None)
+        self.select(None)
+
+    def action_enter(self) -> None:
+        self.post_message(self.Wanted(self, "enter"))
+
+    def action_prompt(self) -> None:
+        self.post_message(self.Wanted(self, "prompt"))
+
+    def action_what_if(self) -> None:
+        self.post_message(self.Wanted(self, "what-if"))
+
+    def action_next_mark(self) -> None:
+        if self._marks:
+            current = -1 if self.current is None or self.selected is None else self.current
+            self.select(min((mark for mark in self._marks if mark > current), default=min(self._marks)))
 
     def action_explain(self) -> None:
         if self._tokens:
             self.post_message(self.Asked(self))
-
-    def _select(self, index: int | None) -> None:
-        self.selected = index
-        self.post_message(self.Selected(self, index))
 
     def _lay_out_all(self) -> None:
         self._laid_width = self.scrollable_content_region.width
@@ -223,6 +276,8 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
         for index in range(start, len(self._tokens)):
             token = self._tokens[index]
             label = piece_label(token.piece)
+            if index in self._marks:
+                label = MARK + label.removeprefix("·")
             cells = cell_len(label)
             if cells > width:
                 label, cells = set_cell_size(label, width - 1) + "…", width
@@ -260,13 +315,26 @@ class TokenLegend(Painted):
     }
     """
     PARTS: ClassVar[Mapping[str, Paint]] = {
+        "note": Paint("accent", bold=True),
         "sure": Paint("foreground"),
         "likely": Paint("token-likely-text", on="token-likely"),
         "unsure": Paint("token-unsure-text", on="token-unsure", underline=True),
         "unlikely": Paint("token-unlikely-text", on="token-unlikely", bold=True, underline=True),
     }
 
+    note: reactive[str] = reactive("", layout=False)
+    """Said in its place: the first line that fits; empty says what the tints mean."""
+
+    hint: reactive[str] = reactive("", layout=False)
+    """The keys of what has the focus; said before all else."""
+
     def render_line(self, y: int) -> Strip:
+        if self.hint:
+            return Line().add(self.hint).strip(self.size.width, self.rich_style)
+        if self.note:
+            ways = self.note.splitlines()
+            note = next((way for way in ways if cell_len(way) <= self.size.width), ways[-1])
+            return Line().add(note, self.part("note")).strip(self.size.width, self.rich_style)
         line = Line().add("p  " if self.size.width < 44 else "probability  ")
         for _, name, legend in LEVELS:
             line.add(legend, self.part(name)).space(2)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.geometry import Region
 from textual.layout import Layout
 from textual.layouts.stream import StreamLayout
+from textual.widget import Widget
 from textual.widgets import Static
 
 from tui_chat.chat.conversation import Message, Role
@@ -81,6 +83,18 @@ class Transcript(Settled, VerticalScroll, can_focus=False):
         """Scrolls to where a card can be seen, to its beginning if all of it does not fit."""
         self.release_anchor()
         self.scroll_to_widget(card, animate=False, top=not self._fits(card))
+
+    def reveal_line(self, widget: Widget, line: Region) -> None:
+        """Scrolls to where a line can be seen, with one more above and beneath.
+
+        Args:
+            widget: In the transcript.
+            line: Where it stands in that.
+        """
+        place = widget.region.offset - self.content_region.offset + self.scroll_offset
+        y = max(0, place.y + line.y - 1)
+        self.release_anchor()
+        self.scroll_to_region(Region(0, y, 1, min(3, self.size.height)), animate=False, x_axis=False, immediate=True)
 
     async def clear(self) -> None:
         """Empties the transcript."""

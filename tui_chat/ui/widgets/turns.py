@@ -17,6 +17,7 @@ from tui_chat.display.text import visible
 from tui_chat.engine.decoding import THINK_OPEN, split_reasoning
 from tui_chat.ui.blocks import BlockSplitter, tail_content
 from tui_chat.ui.settled import Settled
+from tui_chat.ui.widgets.token_text import TokenText
 
 if TYPE_CHECKING:
     from textual.widgets.markdown import Markdown
@@ -30,7 +31,24 @@ class Words(Settled, Static):
     """Plain text in a turn."""
 
 
-class UserTurn(Settled, Horizontal):
+class Turn(Settled, Horizontal):
+    """What somebody said, as text or as its tokens."""
+
+    token_text: TokenText | None = None
+    """Its tokens, while they are on show."""
+
+    async def view_tokens(self, on: bool) -> None:
+        """Shows the tokens in place of the text, or the text again."""
+        if on and self.token_text is None:
+            self.token_text = TokenText()
+            await self.mount(self.token_text)
+        elif not on and self.token_text is not None:
+            text, self.token_text = self.token_text, None
+            await text.remove()
+        self.query_one(".said").display = not on
+
+
+class UserTurn(Turn):
     """What the user said."""
 
     def __init__(self, text: str) -> None:
@@ -115,7 +133,7 @@ class Tail(Settled, Static):
         self.show(self._text)
 
 
-class AnswerTurn(Settled, Horizontal):
+class AnswerTurn(Turn):
     """An answer of the model, streamed or whole.
 
     Text is taken at any pace; `flush` shows what has come since the last time.
@@ -163,12 +181,24 @@ class AnswerTurn(Settled, Horizontal):
         """All that has come, thinking included."""
         return self._text
 
+    @property
+    def footer(self) -> str | None:
+        """What stands beneath; None while more will come."""
+        return None if self._streaming else self._footer
+
     def grow(self, text: str) -> None:
         """Takes all the text there is by now; what was there before stays its beginning."""
         if len(text) > len(self._text):
             self._text = text
             self._dirty = True
             self._status = ""
+
+    async def rewrite(self, text: str) -> None:
+        """Takes a text that does not begin with what was there before: some of that was taken back."""
+        self._text, self._dirty = text, True
+        self._shown_chars, self._splitter = 0, BlockSplitter()
+        await self._document.update("")
+        await self.flush()
 
     def show_status(self, status: str) -> None:
         """Shows what is going on before any text came."""
@@ -198,8 +228,8 @@ class AnswerTurn(Settled, Horizontal):
         block.folded = not block.folded
 
     async def flush(self) -> None:
-        """Shows what came since the last time."""
-        if self._streaming and self._dirty and not self._flushing:
+        """Shows what came since the last time; what nobody sees waits."""
+        if self._streaming and self._dirty and not self._flushing and self.token_text is None:
             await self._flush(last=False)
 
     async def _flush(self, *, last: bool) -> None:

@@ -14,7 +14,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_chat.language import N_
+from tui_chat.language import N_, _
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
 
@@ -97,6 +97,7 @@ class ValueRow(Painted, can_focus=True):
         "knob": Paint("foreground", bold=True),
         "track": Paint("line"),
         "default": Paint("muted"),
+        "idle": Paint("muted"),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "step(-1)", N_("Less"), show=False, id="value.less"),
@@ -141,12 +142,24 @@ class ValueRow(Painted, can_focus=True):
     """What has been typed so far; None when not typing."""
     note: reactive[str] = reactive("")
     """Shown before the value, dim."""
+    reason: reactive[str] = reactive("")
+    """Why the setting does nothing; "" where it does something."""
 
     def __init__(self, spec: ValueSpec, value: float | None, *, check: Check, id: str | None = None) -> None:
         super().__init__(id=id)
         self.spec = spec
         self._check = check
         self.set_reactive(ValueRow.value, value)
+
+    @property
+    def hint(self) -> str:
+        """What the setting does; why it does nothing, if so."""
+        about = _(self.spec.hint)
+        return (
+            _("{reason}: it does nothing now. {about}").format(reason=self.reason, about=about)
+            if self.reason
+            else about
+        )
 
     @property
     def changed(self) -> bool:
@@ -159,7 +172,10 @@ class ValueRow(Painted, can_focus=True):
         line.add("▸ " if self.has_focus else "  ", self.part("mark"))
         line.add(self.spec.label, self.part("focused" if self.has_focus else "label"), self.LABEL_WIDTH - 2)
         room = self.VALUE_WIDTH - 1
-        if self.spec.track:
+        if self.reason:
+            cells = self.track_width(width)
+            line.add(f" {self.reason}" if cells > 8 else "", self.part("idle"), cells)
+        elif self.spec.track:
             self.draw_track(line, width)
         else:
             room += self.track_width(width)
@@ -170,7 +186,8 @@ class ValueRow(Painted, can_focus=True):
             line.add(f"{self.editing[-room + 1 :]}▏".rjust(room), self.part("edit"))
         else:
             shown = self.spec.show(self.value)
-            line.add(shown.rjust(room), self.part("changed" if self.changed else "value"))
+            part = "idle" if self.reason else "changed" if self.changed else "value"
+            line.add(shown.rjust(room), self.part(part))
         line.add(" •" if self.changed else "  ", self.part("mark"))
         return line.strip(width, self.rich_style)
 
@@ -248,8 +265,12 @@ class ValueRow(Painted, can_focus=True):
             self.post_message(self.Changed(self, value))
 
     def _move(self, delta: float) -> None:
-        base = self.value if self.value is not None else self.spec.low
-        self.choose(self.spec.rounded(base + delta))
+        spec = self.spec
+        base = self.value if self.value is not None else spec.low
+        if delta < 0 and spec.off is not None and spec.off < spec.low >= base:
+            self.choose(spec.off)  # below the least value there is none but off
+        else:
+            self.choose(spec.rounded(base + delta))
 
     def _commit(self) -> None:
         text = (self.editing or "").strip()

@@ -1,0 +1,56 @@
+"""Which tokens the biases and bans of the settings were found to mean."""
+
+from __future__ import annotations
+
+import math
+
+from tui_chat.config import InferenceSettings
+from tui_chat.display.text import one_line, piece_label
+from tui_chat.engine.engine import Engine
+from tui_chat.language import _, n_
+from tui_chat.lessons.report import Cell, Column, Report, Span, Table, Tone, Words
+
+SHOWN = 12
+"""So many tokens of one text or pattern are named."""
+
+
+def biases(engine: Engine, settings: InferenceSettings) -> Report:
+    """The tokens of every bias and ban.
+
+    Args:
+        engine: Its vocabulary is asked.
+        settings: Hold the biases and bans.
+
+    Raises:
+        SamplingError: A text is no token of the model, a pattern is found in none, or a token is banned and biased.
+    """
+    found = settings.resolved_biases(engine.vocab.resolve)
+    rows: list[tuple[Cell, ...]] = []
+    for one in found:
+        named = ", ".join(f"{token} {piece_label(engine.vocab.piece(token))}" for token in one.ids[:SHOWN])
+        more = len(one.ids) - SHOWN
+        if more > 0:
+            named += n_(" and {n:,} more", " and {n:,} more", more).format(n=more)
+        does = _("banned") if one.bias == -math.inf else f"{one.bias:+g}"
+        spec = one_line(one.spec) if isinstance(one.spec, str) else str(one.spec)
+        rows.append((Span(spec, Tone.STRONG), does, named))
+    columns = (
+        Column(_("asked for")),
+        Column(_("logit"), "right"),
+        Column(_("tokens it meets"), grows=True, wraps=True),
+    )
+    meets = _(
+        "A text is met by the first token it would begin with, at the start of a line and behind a space; where that "
+        "token begins other words too, they are met as well."
+    )
+    table = Table(columns, tuple(rows)) if rows else Words(_("Nothing is banned, and no token has a bias."))
+    return Report(
+        _("biases and bans"),
+        [table, Words(meets, Tone.DIM)],
+        {
+            "biases": [
+                {"spec": one.spec, "bias": None if one.bias == -math.inf else one.bias, "ids": list(one.ids)}
+                for one in found
+            ]
+        },
+    )

@@ -1,0 +1,281 @@
+"""The glass box on the chat screen: the waterfall of the token on show, what other settings would have made of its
+answer, and the tokens of the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual import on
+from textual.message import Message as TextualMessage
+
+from tui_chat.display.text import one_line
+from tui_chat.engine.types import SAMPLING_FIELDS, GeneratedToken
+from tui_chat.errors import UsageError
+from tui_chat.language import _, n_
+from tui_chat.ui.reading import PromptRead, PromptReading
+from tui_chat.ui.screens.token_search import TokenSearchScreen
+from tui_chat.ui.session import Session
+from tui_chat.ui.widgets.inspector import Inspector
+from tui_chat.ui.widgets.status_bar import StatusBar
+from tui_chat.ui.wondering import Asked, MarksReady, WaterfallReady, Wondering
+from tui_chat.ui.written import Text, text_of_answer, text_of_prompt
+
+_ASKED_BY = (*SAMPLING_FIELDS, "ban", "json_schema")
+"""The settings that decide which token comes."""
+
+
+class GlassScreen(TokenSearchScreen):
+    """Asks for what the inspector shows, on a thread of its own, and shows what was found.
+
+    Args:
+        session: What is shown.
+    """
+
+    class Found(TextualMessage, bubble=False):
+        """Another thread has found something."""
+
+        def __init__(self, found: WaterfallReady | MarksReady | PromptRead) -> None:
+            super().__init__()
+            self.found = found
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._wondering = Wondering(session.lend, self._report_found)
+        self._what_if = False
+        self._note = ""
+        self._prompt: PromptReading | None = None
+        self._prompt_of: str | None = None
+        self._settings_seen = self._deciding()
+        self._inference_seen = session.inference
+
+    def on_unmount(self) -> None:
+        self._wondering.close()
+        if self._prompt is not None:
+            self._prompt.stop()
+
+    @property
+    def what_if(self) -> bool:
+        """Whether the waterfall is that of the sliders, not of the settings that ran."""
+        return self._what_if
+
+    def show_what_if(self, on: bool) -> None:
+        """Shows the waterfall with the settings of the sliders, and which tokens they would have changed."""
+        self._what_if = on
+        self._ask_table()
+        text = self._text(coming=False) if on else None
+        if text is None or not text.ran:
+            self._wondering.ask_marks(None)
+            self.show_marks(frozenset(), "")
+            return
+        inference, pieces = self._session.inference, self._session.pieces
+        self._wondering.ask_marks(Asked(self._inspected, text, len(text.tokens) - 1, inference, pieces))
+
+    def show_marks(self, marks: frozenset[int], note: str) -> None:
+        """Marks the tokens of the answer on show that would come out differently.
+
+        Args:
+            marks: Which of them, from 0.
+            note: What to say of them, from the longest way to say it to the shortest, in lines.
+        """
+        self._note = note
+        self.query_one(Inspector).mark(marks, note)
+        if self._inspected is not None:
+            self.mark_tokens(self._inspected, marks)
+        self.query_one(StatusBar).differs = note.splitlines()[-1] if note else ""
+
+    # What happened
+
+    @on(Inspector.Shown)
+    def _token_shown(self, event: Inspector.Shown) -> None:
+        event.stop()
+        self._ask_table()
+
+    @on(Inspector.Wanted)
+    def _inspector_wanted(self, event: Inspector.Wanted) -> None:
+        event.stop()
+        match event.what:
+            case "what-if":
+                self.show_what_if(not self._what_if)
+            case "prompt":
+                self._toggle_prompt()
+            case "enter":
+                try:
+                    self.fork_at(event.inspector.current, (), goes_on=True)
+                except UsageError as error:
+                    self.say(str(error))
+
+    @on(Found)
+    def _found(self, event: Found) -> None:
+        event.stop()
+        match event.found:
+            case WaterfallReady() as ready:
+                self._show_table(ready)
+            case MarksReady() as marks:
+                self._take_marks(marks)
+            case PromptRead() as read:
+                self._take_prompt(read)
+
+    def _report_found(self, found: WaterfallReady | MarksReady | PromptRead) -> None:
+        self.post_message(self.Found(found))
+
+    async def _frame(self) -> None:
+        session = self._session
+        if session.inference is not self._inference_seen:
+            self._inference_seen, before, self._settings_seen = session.inference, self._settings_seen, self._deciding()
+            if before != self._settings_seen and self.query_one(Inspector).token is not None:
+                self.show_what_if(True)
+        answer = session.answer
+        if answer is not None and answer.message_id == self._inspected:
+            self.query_one(Inspector).show_pending(None if answer.pending is None else answer.pending.token)
+        await super()._frame()
+
+    async def _finished(self) -> None:
+        await super()._finished()
+        if self._what_if:  # more was written since it was asked
+            self.show_what_if(True)
+        else:
+            self._ask_table()  # the last one that streamed by may have had to wait
+
+    def _inspect(self, tokens: Sequence[GeneratedToken], message_id: str | None) -> None:
+        self._what_if = False
+        self._inference_seen, self._settings_seen = self._session.inference, self._deciding()
+        if self._prompt is not None:
+            self._prompt.stop()
+        self._prompt = self._prompt_of = None
+        self._wondering.ask_marks(None)
+        if self._note:
+            self.show_marks(frozenset(), "")
+        super()._inspect(tokens, message_id)
+
+    # The waterfall
+
+    def _deciding(self) -> tuple[object, ...]:
+        return tuple(getattr(self._session.inference, name) for name in _ASKED_BY)
+
+    def _text(self, *, coming: bool = True) -> Text | None:
+        session = self._session
+        if session.model is None:
+            return None
+        if self._prompt is not None:
+            return text_of_prompt((), self._prompt.tokens, session.model)
+        if self._inspected is None:
+            return None
+        if (given := self.told.given(self._inspected)) is not None:
+            tokens = self.told.tokens(session.conversation[self._inspected])
+            return text_of_prompt(given.ids[: given.start], tokens, session.model)
+        return text_of_answer(session, self._inspected, coming=coming)
+
+    def _ask_table(self) -> None:
+        inspector, session = self.query_one(Inspector), self._session
+        token, index = inspector.token, inspector.current
+        if token is None or index is None:
+            inspector.show_table(None, None, note=self._note)
+            return
+        text = self._text()
+        if text is None or index >= len(text.tokens) or text.tokens[index].id != token.id:
+            why = _("The loaded model did not write this, or what stood before it was not kept.")
+            inspector.show_table(None, None, problem=why, note=self._note)
+            return
+        with_sliders = self._what_if or not text.ran
+        asked = Asked(
+            token,
+            text,
+            index,
+            session.inference if with_sliders else None,
+            session.pieces,
+            urgent=inspector.selected is not None or not session.answering or self._waits,
+        )
+        self._wondering.ask(asked)
+
+    def _show_table(self, ready: WaterfallReady) -> None:
+        inspector = self.query_one(Inspector)
+        asked, token = ready.asked, inspector.token
+        if asked.subject is not token or token is None or inspector.current is None:
+            return  # overtaken
+        problem = ""
+        if ready.error is not None:
+            problem = one_line(str(ready.error))
+        elif ready.table is None:
+            problem = self._why_none(asked)
+        answer = self._session.answer
+        pending = answer.pending if answer is not None else None
+        chosen = None if pending is not None and pending.token is token else token.id
+        title = f"{inspector.current + 1} {_('what if')}" if asked.inference is not None else f"{inspector.current + 1}"
+        inspector.show_table(ready.table, chosen, title=title, problem=problem, note=self._note)
+
+    def _why_none(self, asked: Asked) -> str:
+        if not asked.text.before and asked.index == 0:
+            return _("The first token of all has nothing before it, so no figures.")
+        if not asked.text.ran and (self._prompt is None or not self._prompt.done):
+            return _("These tokens are being read: figures follow.")
+        return _("Not inspected: no figures were kept.")
+
+    def _take_marks(self, marks: MarksReady) -> None:
+        if not self._what_if or marks.asked.subject != self._inspected or self._prompt is not None:
+            return
+        if marks.error is not None:
+            self.say(str(marks.error))
+        from tui_chat.engine.waterfall import Basis
+
+        n, n_asked = sum(outcome.differs for outcome in marks.outcomes), len(marks.outcomes)
+        short = n_("{n} of {all} would differ", "{n} of {all} would differ", n).format(n=n, all=n_asked)
+        if not marks.done:
+            short += " …"
+        note = short
+        if n and marks.done:
+            long = _("{n} of {all} would differ; after the first all is conditional on the old text")
+            guessed = sum(outcome.basis is Basis.TRUNCATED for outcome in marks.outcomes)
+            if guessed:
+                long += _(" ({guessed} judged by their best candidates alone)")
+            note = (
+                long.format(n=n, all=n_asked, guessed=guessed)
+                + "\n"
+                + short
+                + _(" · n next · ⏎ from there")
+                + "\n"
+                + short
+            )
+        self.show_marks(frozenset(outcome.index for outcome in marks.outcomes if outcome.differs), note)
+        if marks.done and n:
+            self.say(note.splitlines()[0])
+
+    # The prompt
+
+    def _toggle_prompt(self) -> None:
+        """Shows the tokens of the prompt in place of those of the answer, or those again."""
+        session = self._session
+        if self._prompt is not None:
+            shown = self._prompt_of
+            tokens = session.tokens_of.get(shown, []) if shown is not None else []
+            self._inspect(tokens, shown)
+            return
+        text = self._text() if self._inspected is not None else None
+        if text is None:
+            self.say(_("there is no prompt to show"))
+            return
+        shown = self._inspected
+        self._inspect((), None)
+        self._prompt_of, self._prompt = shown, PromptReading(text.before, session.piece_of)
+        inspector = self.query_one(Inspector)
+        inspector.show_answer(self._prompt.tokens)
+        inspector.select(len(self._prompt.tokens) - 1)
+        self._say_reading()
+        self._prompt.begin(session.ask, self._report_found)
+
+    def _take_prompt(self, read: PromptRead) -> None:
+        if read.reading is not self._prompt:
+            return
+        self._prompt.take(read)
+        if read.error is not None:
+            self.say(str(read.error))
+        if read.traces:
+            self.query_one(Inspector).replace(self._prompt.tokens)
+        self._say_reading()
+
+    def _say_reading(self) -> None:
+        assert self._prompt is not None
+        known = sum(token.trace is not None for token in self._prompt.tokens)
+        of = _("the prompt · {n} of {all} tokens read").format(n=known, all=len(self._prompt.tokens))
+        done = _("the prompt · {n} tokens · p shows the answer").format(n=len(self._prompt.tokens))
+        self._note = done if self._prompt.done else of
+        self.query_one(Inspector).mark(frozenset(), self._note)
