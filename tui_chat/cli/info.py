@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from tui_chat.cli.options import Command, config_option, current_settings, json_option
-from tui_chat.cli.program import one_line
-from tui_chat.display.figures import parameters, size, span
+from tui_chat.cli.program import one_line, terminal_width
+from tui_chat.display.cells import hanging
+from tui_chat.display.figures import parameters, size
+from tui_chat.display.training_facts import training_facts
 from tui_chat.lessons.documents import dump
 
 Document = dict[str, Any]
@@ -80,7 +82,6 @@ def _describe(document: Document) -> Iterator[str]:
 
 
 _WORDS = {"kv_heads": "key/value heads", "ffn": "feed-forward width", "vocab": "vocabulary"}
-_SECONDS = ("seconds",)
 
 
 def _tensors(entry: Document) -> str:
@@ -88,17 +89,7 @@ def _tensors(entry: Document) -> str:
 
 
 def _training_rows(training: Mapping[str, Any]) -> dict[str, object]:
-    return {name.replace("_", " "): _shown(name, value) for name, value in training.items() if value not in (None, "")}
-
-
-def _shown(name: str, value: object) -> object:
-    if name in _SECONDS and isinstance(value, int | float):
-        return span(value)
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    if isinstance(value, int) and not isinstance(value, bool) and name != "seed":
-        return f"{value:,}"
-    return value
+    return {name.replace("_", " "): text for name, text in training_facts(training)}
 
 
 def _shortened(template: str | None) -> str:
@@ -112,4 +103,4 @@ def _section(title: str, rows: Mapping[str, object]) -> Iterator[str]:
     yield click.style(one_line(title), bold=True)
     width = max(map(len, rows), default=0)
     for name, value in rows.items():
-        yield f"  {one_line(name):<{width}}  {one_line(str(value))}".rstrip()
+        yield from hanging(f"  {one_line(name):<{width}}  ", one_line(str(value)), terminal_width())

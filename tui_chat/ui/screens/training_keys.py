@@ -20,6 +20,8 @@ TRAINING_BINDINGS: list[BindingType] = [
 RUN_BINDINGS: list[BindingType] = [
     Binding("up", "move(-1)", "Run above", show=False, id="training.up"),
     Binding("down", "move(1)", "Run below", show=False, id="training.down"),
+    Binding("home", "first", "Newest run", show=False, id="training.first"),
+    Binding("end", "last", "Oldest run", show=False, id="training.last"),
 ]
 
 SAMPLE_BINDINGS: list[BindingType] = [
