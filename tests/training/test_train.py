@@ -205,11 +205,12 @@ def test_two_processes_train_as_one(whole: Whole, tmp_path: Path, monkeypatch: p
 def test_two_processes_of_torchrun_train_as_one(whole: Whole, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\n"
+        "import os\nimport sys\nfrom pathlib import Path\n"
         "from tests.training.learning import text_config\n"
         "from tui_chat.training.events import Event\nfrom tui_chat.training.train import train\n"
         "def show(event: Event) -> None:\n    print(event.as_json()['event'], flush=True)\n"
-        "print('last', train(text_config(Path(sys.argv[1])), show).step, flush=True)\n"
+        # In one piece: both processes write into the same pipe.
+        "os.write(1, f'last {train(text_config(Path(sys.argv[1])), show).step}\\n'.encode())\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run(
