@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,35 @@ def test_wrong_use_is_one_line(
 def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    usage = shutil.disk_usage(here)
+    full = "cannot be written, because the disk is full: free some space, or choose another place"
+    for error, free, said in (
+        (OSError(28, "No space left on device"), usage.free, full),
+        # What numpy says of it.
+        (OSError("16384 requested and 6912 written"), 0, full),
+        (OSError(30, "Read-only file system"), 0, "because Read-only file system: choose another place"),
+        (OSError(5, "Input/output error"), 0, "because Input/output error: choose another place"),
+    ):
 
-    monkeypatch.setattr("gguf.GGUFWriter.write_tensors_to_file", full)
-    for file_type in ("f16", "q4_k_m"):
-        assert run(["export", "harbour", "--type", file_type]) == 1
-        err = capsys.readouterr().err
-        assert "No space left" in err and err.count("\n") == 1
-        assert list(here.iterdir()) == []
+        def fail(*_: object, error: OSError = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("gguf.GGUFWriter.write_tensors_to_file", fail)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
+        for file_type in ("f16", "q4_k_m"):
+            assert run(["export", "harbour", "--type", file_type]) == 1
+            err = capsys.readouterr().err
+            assert said in err and err.count("\n") == 1
+            assert list(here.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_told_as_such(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+    assert run(["export", "harbour", "--type", "q4_k_m"]) == 1
+    err = capsys.readouterr().err
+    assert "because Read-only file system: name another place with --out" in err and err.count("\n") == 1

@@ -135,6 +135,17 @@ def test_the_page_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         assert "key/value heads" in out
 
 
+def test_the_training_is_told_in_readable_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"shape": {"arch": "llama", "rope_base": 10_000.0}, "batch": 8}
+    make_checkpoint("harbour", 200, loss=2.25, settings=settings)
+    assert run(["info", "harbour"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "shape arch llama · rope base 10,000" in out and "1,000 tok/s" in out
+    assert run(["export", "harbour", "--out", str(tmp_path / "h.gguf")]) == 0
+    assert run(["info", str(tmp_path / "h.gguf")]) == 0
+    assert "batch 8 · shape (arch llama · rope base 10,000)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_text_of_a_file_does_not_reach_the_terminal_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_checkpoint("harbour", 200)
     target = tmp_path / "h.gguf"

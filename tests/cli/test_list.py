@@ -168,6 +168,23 @@ class TestTrainings:
         (row,) = [line for line in lines if "step-000200" in line]
         assert "step 200" in row and "loss 2.250" in row and "perplexity 9.5" in row and row.endswith("best")
 
+    def test_every_line_fits_a_narrow_terminal(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings = {"shape": {"arch": "llama", "width": 32}, "note": "words " * 20, "sample_prompts": ["One, two"]}
+        make_checkpoint("a name of thirty characters yes", 1500, loss=4.0, settings=settings)
+        monkeypatch.setattr("tui_chat.cli.listing.terminal_width", lambda: 80)
+        assert run(["list", "--metadata"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if len(line) > 80 and " in /" not in line] == []
+        place = next(number for number, line in enumerate(lines) if line.startswith("  a name of"))
+        assert lines[place].endswith("loss 4.000")
+        assert lines[place + 1] == " " * 47 + "perplexity 54.6  best, latest"
+        assert "    shape                  arch llama · width 32" in lines
+        assert '    sample_prompts         "One, two"' in lines
+        assert "    seconds                12 min 30 s" in lines
+        assert any(line.startswith(" " * 27 + "words words") for line in lines)
+
     def test_a_damaged_checkpoint_is_named_and_the_others_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
         (trainings_dir() / "harbour" / "step-000200" / FACTS).write_text("{")
         document = listed(capsys)

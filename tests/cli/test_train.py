@@ -20,7 +20,7 @@ from tui_chat.checkpoints.runs import trainings_dir
 from tui_chat.checkpoints.shape import Architecture, Positions
 from tui_chat.cli import training_session
 from tui_chat.cli.program import run
-from tui_chat.errors import CancelledError, StorageError
+from tui_chat.errors import CancelledError, StorageError, UsageError
 from tui_chat.training.config import Compile, Device, LossOn, TrainConfig
 from tui_chat.training.events import (
     Event,
@@ -133,6 +133,21 @@ class TestSettings:
         (tmp_path / f"{name}.txt").write_text("text")
         assert config_for(asked, "train", str(tmp_path / f"{name}.txt")).out.name == f"{name}-1"
 
+    def test_a_corpus_whose_name_looks_like_a_flag_or_is_long_gives_a_name_that_can_be_written(
+        self, asked: list[TrainConfig], tmp_path: Path
+    ) -> None:
+        for name, called in (("-x", "x"), ("--", "model"), ("é" * 120, "é" * 100)):
+            (tmp_path / f"{name}.txt").write_text("text")
+            assert config_for(asked, "train", str(tmp_path / f"{name}.txt")).out.name == called
+
+    def test_a_corpus_of_ones_own_has_prompts_of_its_own(self, asked: list[TrainConfig], tmp_path: Path) -> None:
+        (tmp_path / "tale.txt").write_text("text")
+        for preset in ("tiny", "demo", "pocket"):
+            assert config_for(asked, "train", str(tmp_path / "tale.txt"), "--preset", preset).sample_prompts == ()
+        assert config_for(asked, "train", str(DEMO_TEXT), "--preset", "tiny").sample_prompts
+        given = config_for(asked, "train", str(tmp_path / "tale.txt"), "--preset", "tiny", "--sample-prompt", "Once")
+        assert given.sample_prompts == ("Once",)
+
     def test_name_and_out_say_where(self, asked: list[TrainConfig], tmp_path: Path) -> None:
         assert config_for(asked, "train", "--name", "my run").out == trainings_dir() / "my run"
         assert config_for(asked, "train", "--out", str(tmp_path / "here")).out == tmp_path / "here"
@@ -147,10 +162,17 @@ class TestSettings:
             (("--name", "latest "), "'latest ' cannot be the name"),
             (("--name", "a/b"), "'a/b' cannot be the name"),
             (("--name", ".."), "cannot be the name"),
+            (("--name", "-x"), "'-x' cannot be the name"),
+            (("--name", "ö" * 150), "a training's name has 200 bytes at most and this one has 300: use a shorter"),
+            (("--out", "x" * 300), "cannot be a folder (File name too long): give another one with --out"),
+            (("--out", "~nobody-here/x"), "give another one with --out"),
+            (("--out", "/dev/null"), "/dev/null is a file: give a folder with --out"),
+            (("--out", "/dev/null/t"), "/dev/null/t cannot be written: give another folder with --out"),
             (("--preset", "story"), "the preset story has no corpus of its own"),
             (("--preset", "dmo"), "invalid value for '--preset'"),
             (("--steps", "5", "--epochs", "2"), "give --steps or --epochs, not both"),
-            (("--width", "100", "--heads", "3"), "width 100 is not divisible by 3 heads: try --width 99"),
+            (("--width", "100", "--heads", "3"), "width 100 is not divisible by 3 heads: try --width 102"),
+            (("--width", "99", "--heads", "3"), "heads of width 33 cannot be turned by pairs: try --width 96"),
             (("--lr", "0"), "--lr is 0.0"),
             (("--steps", "many"), "invalid value for '--steps'"),
             (("--resume",), "there is no training to go on with"),
@@ -170,6 +192,19 @@ class TestSettings:
         assert out == "" and asked == []
         assert said in err and err.count("\n") == 1
         assert not home.exists()
+
+    def test_a_folder_that_cannot_be_written_is_wrong_use(
+        self,
+        asked: list[TrainConfig],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        # Permissions mean nothing to the superuser, who may run the tests.
+        monkeypatch.setattr("os.access", lambda path, mode: False)
+        assert run(["train", "--out", str(tmp_path / "t")]) == 2
+        assert "t cannot be written: give another folder with --out" in capsys.readouterr().err
+        assert asked == []
 
     def test_under_torchrun_only_the_first_process_speaks(
         self, asked: list[TrainConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -213,6 +248,15 @@ class TestResuming:
         assert "no training with the preset pocket to go on with" in capsys.readouterr().err
         assert run(["train", "--resume", "--name", "harbuor"]) == 2
         assert "near it: harbour" in capsys.readouterr().err
+
+    def test_what_is_near_is_only_told_of_a_name_that_is_not_there(
+        self, begun: TrainConfig, asked: list[TrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (trainings_dir() / "harbours").mkdir()
+        for wrong in (("--name", "harbours"), ("--out", str(tmp_path / "harbuor"))):
+            assert run(["train", "--resume", *wrong]) == 2
+            err = capsys.readouterr().err
+            assert "there is no checkpoint in" in err and "near it" not in err
 
 
 class TestTuning:
@@ -317,6 +361,36 @@ class TestEnds:
         assert documents[-2]["event"] == "failed"
         assert (documents[-1]["state"], documents[-1]["step"]) == ("failed", 100)
         assert err == "tui-chat: error: the disk is full\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["train", "--width", "100", "--heads", "3"], "width 100 is not divisible"),
+            (["train", "--resume"], "there is no training to go on with"),
+            (["tune", "nothing", "builtin"], "nothing: there is no training"),
+            (["tune", "nothing", "text.txt"], "text.txt holds no conversations"),
+        ],
+    )
+    def test_machines_are_told_why_nothing_began(
+        self, arguments: list[str], said: str, asked: list[TrainConfig], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run([*arguments, "--json"]) in (1, 2)
+        out, err = capsys.readouterr()
+        failed, summary = self.lines(out)
+        assert failed["event"] == "failed" and said in failed["text"] and failed["text"] in err
+        assert (summary["state"], summary["path"]) == ("failed", None)
+
+    def test_machines_are_told_why_a_training_was_refused(
+        self, loop: Callable[[Loop], list[TrainConfig]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def refusing(config: TrainConfig, on_event: Callable[[Event], None]) -> CheckpointFacts:
+            raise UsageError("the corpus is empty")
+
+        loop(refusing)
+        assert run(["train", "--json"]) == 2
+        failed, summary = self.lines(capsys.readouterr().out)
+        assert (failed["event"], failed["text"]) == ("failed", "the corpus is empty")
+        assert (summary["state"], summary["name"], summary["path"]) == ("failed", "demo", None)
 
     @pytest.mark.parametrize("command", [["train"], ["tune", "harbour", "builtin"]])
     def test_without_pytorch_it_says_how_to_install_it(

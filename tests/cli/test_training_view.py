@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.told import events_of, progress
-from tui_chat.cli.training_view import LiveView, PlainView, progress_line
-from tui_chat.training.events import StageBegan
+from tui_chat.cli.training_view import LiveView, PlainView, progress_text
+from tui_chat.training.events import CORPUS, GENERATION, MODEL, TRAINING, Event, Progressed, Sampled, StageBegan
 from tui_chat.training.presets import PRESETS
 
 
@@ -20,7 +20,7 @@ class TestViews:
     config = PRESETS["tiny"].configure(Path("/trainings/tiny"))
 
     def test_a_report_has_every_figure(self) -> None:
-        assert progress_line(progress(100)).split("  ")[6:] == [
+        assert progress_text(progress(100)).split("  ") == [
             "step 100 of 200",
             "loss 3.000",
             "perplexity 20.1",
@@ -63,7 +63,33 @@ class TestViews:
         assert "┤" not in "\n".join(self.live(80, 12).rows)
 
     def test_the_last_samples_stay(self) -> None:
-        assert self.live(80, 24).rows[-1] == "In the morning Mara lights the oven."
+        assert self.live(80, 24).rows[-1] == "            In the morning Mara lights the oven."
+
+    @pytest.mark.parametrize("columns", [60, 80])
+    def test_the_report_is_wrapped_at_words(self, columns: int) -> None:
+        terminal = Terminal(24)
+        view = LiveView(lambda: os.terminal_size((columns, 24)), terminal.write)
+        stages: list[Event] = [
+            StageBegan(stage, "a long story of words " * 9) for stage in (CORPUS, MODEL, TRAINING, GENERATION)
+        ]
+        written = "Mara lights the oven and the village wakes up. " * 5
+        for event in (*stages, Sampled(200, "In the morning ", written)):
+            view.take(event)
+        assert max(map(len, terminal.rows)) < columns
+        assert all(row[:12].isspace() or row[11] == " " for row in terminal.rows)
+        words = " ".join(row[12:] for row in terminal.rows)
+        assert words.count("a long story of words") == 9 * len(stages)
+        assert "In the morning " + written.strip() in words and "…" not in words
+
+    def test_a_terminal_that_cannot_draw_is_wrapped_too_and_a_pipe_is_not(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        event = Progressed(progress(100, validation_loss=3.2))
+        PlainView(80).take(event)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2 and all(len(line) <= 80 and line.startswith(" " * 12) for line in lines)
+        PlainView().take(event)
+        assert capsys.readouterr().out == " " * 12 + progress_text(event.progress) + "\n"
 
     def test_an_unknown_stage_is_shown_by_its_name(self, capsys: pytest.CaptureFixture[str]) -> None:
         view = PlainView()

@@ -54,8 +54,8 @@ LINE = {
         _line(
             "summary",
             state={"enum": ["finished", "stopped", "failed"]},
-            name={"type": "string"},
-            path={"type": "string"},
+            name={"type": ["string", "null"]},
+            path={"type": ["string", "null"]},
             checkpoint={"type": ["string", "null"]},
             go_on={"type": ["string", "null"]},
         ),

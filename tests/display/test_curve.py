@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,34 @@ def test_marks_stand_where_their_points_lie() -> None:
     rows = draw_curve([(0, 0), (10, 0)], 24, 5, [(10, 4), (0, 4)])
     assert rows[0] == f"4┤{MARK}{' ' * 20}{MARK}"
     assert sum(row.count(MARK) for row in rows) == 2
+
+
+def test_marks_leave_the_curve_to_be_seen() -> None:
+    points = [(float(x), 1.0) for x in range(200)]
+    (row,) = [row for row in draw_curve(points, 60, 7, points) if MARK in row]
+    assert row.endswith(MARK), "the last one stays"
+    places = [place for place, cell in enumerate(row) if cell == MARK]
+    assert min(right - left for left, right in pairwise(places)) == 4
+    # Those that lie apart all stay.
+    few = [(x, 1.0) for x in (0.0, 50.0, 100.0, 150.0, 199.0)]
+    assert "".join(draw_curve(points, 60, 7, few)).count(MARK) == 5
+
+
+def test_a_start_that_makes_the_rest_flat_is_cut_off_where_that_is_asked_for() -> None:
+    points = [(float(x), 9.0 if x < 5 else 2.0 - x / 100) for x in range(101)]
+    marks = [(2.0, 9.0), (60.0, 1.4)]
+    assert draw_curve(points, 60, 9, marks)[0].startswith("9┤")
+    rows = draw_curve(points, 60, 9, marks, cut_start=True)
+    assert rows[0].startswith("1.89┤") and "↑ 9 " in rows[0]
+    assert rows[6].startswith("   1┤") and rows[6].rstrip()[-1] > "⠀"
+    assert "".join(rows).count(MARK) == 1
+    # A fall that goes on, few points, and a peak in the middle stay whole.
+    falling = [(float(x), 9.0 - x / 20) for x in range(101)]
+    peak = [(x, 9.0 if x == 50 else 1.0) for x, _ in points]
+    for whole in (falling, points[::10], peak):
+        assert draw_curve(whole, 60, 9, cut_start=True) == draw_curve(whole, 60, 9)
+    # Validation alone may be high at first.
+    assert "↑ 9 " in draw_curve([(x, 1.0) for x, _ in points], 60, 9, marks, cut_start=True)[0]
 
 
 def test_a_steep_step_is_one_line_without_gaps() -> None:
@@ -76,10 +105,10 @@ def test_numbers_are_short() -> None:
     ]
 
 
-@given(st.lists(POINT, max_size=30), st.lists(POINT, max_size=5), st.integers(0, 90), st.integers(0, 20))
+@given(st.lists(POINT, max_size=30), st.lists(POINT, max_size=5), st.integers(0, 90), st.integers(0, 20), st.booleans())
 def test_any_points_give_a_picture_of_the_size_asked_for(
-    points: list[tuple[float, float]], marks: list[tuple[float, float]], width: int, height: int
+    points: list[tuple[float, float]], marks: list[tuple[float, float]], width: int, height: int, cut: bool
 ) -> None:
-    rows = draw_curve(points, width, height, marks)
+    rows = draw_curve(points, width, height, marks, cut_start=cut)
     assert [len(row) for row in rows] == [width] * height
     assert all(char.isprintable() for row in rows for char in row)

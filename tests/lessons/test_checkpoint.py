@@ -68,9 +68,12 @@ def test_a_file_without_template_training_or_special_tokens_says_so(tmp_path: Pa
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ('{"batch": 12, "betas": [0.9, 0.95], "shape": {"tied": true}, "start_from": null}', "batch 12 · betas [0.9, "),
-        ("not JSON", "settings not JSON"),
-        ("[1, 2]", "settings [1, 2]"),
+        (
+            '{"batch": 12, "betas": [0.9, 0.95], "shape": {"tied": true}, "start_from": null}',
+            "batch 12 · betas 0.9, 0.95",
+        ),
+        ("not JSON", "Settings: not JSON"),
+        ("[1, 2]", "Settings: [1, 2]"),
     ],
 )
 def test_settings_of_the_training_are_read_where_they_can_be(tmp_path: Path, settings: str, said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -269,6 +270,12 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_make_runs_the_four_demonstrations(target: str, command: str) -> None:
     planned = subprocess.run(
-        ["make", "-n", target, "ARGS=rain"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        ["make", "-n", "--no-print-directory", target, "ARGS=rain"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert planned.stdout.splitlines()[-1].endswith(f"tui-chat {command} rain")

@@ -149,6 +149,20 @@ def test_what_fits_can_always_be_reshaped(arch: Architecture, heads: int, width:
     assert shape.n_heads == heads and shape.width == 2 * heads * width and heads % shape.n_kv_heads == 0
 
 
+@given(
+    arch=st.sampled_from(Architecture),
+    width=st.integers(1, 300),
+    heads=st.integers(1, 16),
+)
+def test_a_width_that_is_proposed_fits(arch: Architecture, width: int, heads: int) -> None:
+    try:
+        reshaped(ModelShape(), arch=arch, width=width, n_heads=heads)
+    except UsageError as error:
+        proposed = int(str(error).partition("try --width ")[2])
+        assert reshaped(ModelShape(), arch=arch, width=proposed, n_heads=heads).width == proposed
+        assert abs(proposed - width) <= 2 * heads
+
+
 def test_tuning_goes_on_with_the_model_it_is_given() -> None:
     start = replace(facts_at(5), path=Path("run/step-000005"), row_lengths=(32, 64))
     config = tuning(start, Path("out"), "talk.jsonl", steps=9, learning_rate=None)
@@ -186,6 +200,9 @@ def test_rows_are_halved_until_they_fit() -> None:
     none = portion(config, config.shape, 1, 1000)
     assert (none.rows_per_pass, none.fits) == (1, False) and none.passes >= 12
     assert portion(config, config.shape, 5, 0).rows_per_pass == 3
+    # Each further process takes memory before it computes anything.
+    several = portion(config, config.shape, 3, 0)
+    assert several.n_bytes - 3 * config.shape.training_bytes(4, 256) == pytest.approx(4e8)
 
 
 def test_what_is_proposed_fits() -> None:

@@ -91,9 +91,11 @@ def test_rows_on_disk_are_those_in_memory(tmp_path: Path, tiny_tokenizer: Tokeni
 
 def test_a_context_that_does_not_suit_says_which_does(tmp_path: Path) -> None:
     dialogues = [EncodedDialogue((1,) * size, (True,) * size) for size in (7, 9)]
-    with pytest.raises(UsageError, match="the shortest has 7: use --context 6 or more"):
+    with pytest.raises(
+        UsageError, match=r"the shortest has 7, of which 6 are to be guessed, .*: use --context 6 or more"
+    ):
         pack_on_disk(dialogues, 5, PAD, tmp_path / "rows", 10)
-    with pytest.raises(UsageError, match="together, which have 16 tokens: use --context 15 or less"):
+    with pytest.raises(UsageError, match="together, which have 15 tokens to guess: use --context 15 or less"):
         pack_on_disk(dialogues, 16, PAD, tmp_path / "rows", 10)
     with pytest.raises(UsageError, match="not one conversation"):
         pack_on_disk([], 16, PAD, tmp_path / "rows", 10)

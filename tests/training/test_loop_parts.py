@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 torch = pytest.importorskip("torch", reason="needs the extra `train`")
 
 from tests.training.learning import SHAPE, Recorder, facts_at, text_config  # noqa: E402 (after the check for PyTorch)
-from tui_chat.checkpoints.runs import read_progress  # noqa: E402
+from tui_chat.checkpoints.runs import read_progress, trainings_dir  # noqa: E402
 from tui_chat.errors import TuiChatError, UsageError  # noqa: E402
 from tui_chat.training import device, distributed, events, loop, planning  # noqa: E402
 from tui_chat.training.checkpoint import save  # noqa: E402
@@ -223,7 +223,7 @@ def test_a_lock_that_went_while_it_was_waited_for_is_made_again(
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, resume: bool) -> None:
     (tmp_path / "progress.jsonl").write_text("mine")
     (tmp_path / ".step-backup").mkdir()
-    words = "no checkpoint to go on from" if resume else "holds files that are not a training's: give an empty"
+    words = "no checkpoint to go on from" if resume else "holds files that are not a training's: give another --out"
     with pytest.raises(UsageError, match=words), opened(tmp_path, resume=resume):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [".step-backup", "progress.jsonl"]
@@ -256,6 +256,7 @@ def test_a_half_written_line_does_not_spoil_the_next(tmp_path: Path, tiny_tokeni
     (tmp_path / ".step-000002.partial").mkdir()
     with opened(tmp_path, resume=True) as folder:
         assert folder.start is not None and folder.start.step == 1
+        folder.begin()
         folder.append(events.Sampled(2, "c", "d"))
         folder.append(events.Sampled(3, "c", "é\n"))
     lines = (tmp_path / "progress.jsonl").read_text().splitlines()
@@ -312,3 +313,22 @@ def test_a_step_of_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"a step would read 100,000,000 rows and there are \d+: give --batch and"):
         train(text_config(tmp_path / "run", batch=10**8))
     assert not (tmp_path / "run").exists()
+
+
+def test_another_name_is_the_remedy_where_a_training_has_one() -> None:
+    run = trainings_dir() / "taken"
+    facts = facts_at(3)
+    (run / "step-000003").mkdir(parents=True)
+    facts.write(run / "step-000003")
+    with pytest.raises(UsageError, match=r"up to step 3: go on with --resume, or give another --name$"):
+        train(text_config(run))
+
+
+def test_processes_need_a_row_and_a_core_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="100 processes cannot share the 8 rows of a step: use --processes 8 at most"):
+        train(text_config(tmp_path / "none", processes=100))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    told = Recorder()
+    train(text_config(tmp_path / "some", processes=8, steps=1), told)
+    stage = [event for event in told.of(events.StageBegan) if event.stage == "training"][-1]
+    assert stage.facts["processes"] == 1 and "1 process (not 8, as there is 1 core)" in stage.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,9 +93,14 @@ def test_a_run_is_not_overwritten_nor_taken_further_than_its_end(whole: Whole) -
     run = whole[0].path.parent
     with pytest.raises(UsageError, match="up to step 12: go on with --resume"):
         train(text_config(run))
+    record = run / "progress.jsonl"
+    before = record.read_bytes(), record.stat().st_mtime_ns
     with pytest.raises(UsageError, match="all 12 steps are done"):
         train(text_config(run, resume=True))
     assert read_run(run).latest == whole[0]
+    # What is refused leaves no trace: the run is as finished, and as old, as it was.
+    assert (record.read_bytes(), record.stat().st_mtime_ns) == before
+    assert read_progress(run).state == "finished"
 
 
 @pytest.mark.parametrize(
@@ -109,9 +115,9 @@ def test_a_run_is_not_overwritten_nor_taken_further_than_its_end(whole: Whole) -
             },
             "arch llama, not gpt2; positions rotary, not learned",
         ),
-        ({"shape": replace(SHAPE, vocab_size=310)}, "--vocab 300, not 310"),
+        ({"shape": replace(SHAPE, vocab_size=310)}, "--vocab 300, not 310.* a new training with another --out"),
         ({"seed": 2}, "--seed 1, not 2"),
-        ({"corpus": "another text"}, "is not what"),
+        ({"corpus": "another text"}, "is not what .* begin a new training without --resume and with another --out"),
     ],
 )
 def test_another_training_cannot_be_gone_on_with(
@@ -123,6 +129,18 @@ def test_another_training_cannot_be_gone_on_with(
         changes = {"corpus": str(other)}
     with pytest.raises(UsageError, match=words):
         train(text_config(whole[0].path.parent, steps=20, resume=True, **changes))
+    assert read_progress(whole[0].path.parent).state == "finished"
+
+
+def test_what_a_training_begins_with_is_said(whole: Whole, tmp_path: Path) -> None:
+    def said(told: Recorder) -> str:
+        return next(event.text for event in told.of(events.StageBegan) if event.stage == "model")
+
+    assert said(whole[1]).endswith("all numbers are random at first")
+    run = shutil.copytree(whole[0].path.parent, tmp_path / "run")
+    told = Recorder()
+    train(text_config(run, steps=13, resume=True), told)
+    assert said(told).endswith("it begins with what " + str(run / "step-000012") + " has learnt")
 
 
 def test_going_on_gives_the_same_losses(whole: Whole, tmp_path: Path) -> None:
@@ -171,9 +189,12 @@ def test_passes_add_up_to_the_same_step(whole: Whole, tmp_path: Path) -> None:
     assert [r.gradient_norm for r in told.progress] == pytest.approx([r.gradient_norm for r in expected], rel=1e-3)
 
 
-def test_two_processes_train_as_one(whole: Whole, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Recorder()
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     last = train(text_config(tmp_path, processes=2), told)
+    stage = [event for event in told.of(events.StageBegan) if event.stage == "training"][-1]
+    assert stage.facts["processes"] == 2
     expected = whole[1].progress
     assert [r.train_loss for r in told.progress] == pytest.approx([r.train_loss for r in expected], abs=1e-4)
     assert [r.gradient_norm for r in told.progress] == pytest.approx([r.gradient_norm for r in expected], rel=1e-3)
@@ -184,11 +205,12 @@ def test_two_processes_train_as_one(whole: Whole, tmp_path: Path) -> None:
 def test_two_processes_of_torchrun_train_as_one(whole: Whole, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\n"
+        "import os\nimport sys\nfrom pathlib import Path\n"
         "from tests.training.learning import text_config\n"
         "from tui_chat.training.events import Event\nfrom tui_chat.training.train import train\n"
         "def show(event: Event) -> None:\n    print(event.as_json()['event'], flush=True)\n"
-        "print('last', train(text_config(Path(sys.argv[1])), show).step, flush=True)\n"
+        # In one piece: both processes write into the same pipe.
+        "os.write(1, f'last {train(text_config(Path(sys.argv[1])), show).step}\\n'.encode())\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run(
@@ -263,9 +285,13 @@ def test_tuning_begins_with_the_weights_of_a_checkpoint(whole: Whole, tmp_path: 
     corpus.write_text("".join(json.dumps({"messages": m}) + "\n" for m in messages))
     settings = text_config(tmp_path)
     same = {name: getattr(settings, name) for name in ("device", "precision", "compile", "threads", "report_every")}
+    same["validation_share"] = 0.02
     config = tuning(whole[0], tmp_path / "tuned", str(corpus), steps=3, context=96, learning_rate=1e-9, **same)
     told = Recorder()
     facts = train(config, told)
+    # One conversation of forty is kept back; the other prompts are those of the training.
+    prompts = [event.prompt for event in told.of(events.Sampled)]
+    assert len(set(prompts)) == 3 and all(prompt.startswith("Who is number ") for prompt in prompts)
     assert facts.kind == "chat" and facts.shape == replace(whole[0].shape, context=96) and facts.step == 3
     for name, weight in load_model(facts).state_dict().items():
         assert torch.allclose(weight, load_model(whole[0]).state_dict()[name], atol=1e-6)

@@ -229,7 +229,13 @@ async def test_another_run_is_chosen_by_key_mouse_and_name() -> None:
         await pilot.click(RunList, offset=(6, 3))
         await settle(pilot, lambda: "step 40 of 1,000" in shown(app), "the run that was clicked")
         assert "no checkpoint yet" in shown(app)
-        await pilot.press("enter", "b")
+        await pilot.press("enter")
+        await settle(
+            pilot,
+            lambda: "third has no checkpoint to talk to: it ended before it saved one" in shown(app),
+            "the reason",
+        )
+        await pilot.press("b")
         assert isinstance(app.screen, TrainingScreen)
         # Others that come do not move the choice.
         write_run("newest", upto=20, written=9_000)

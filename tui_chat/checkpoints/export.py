@@ -19,6 +19,7 @@ from tui_chat.checkpoints.file_type import FileType as FileType
 from tui_chat.checkpoints.shape import Architecture, ModelShape
 from tui_chat.checkpoints.template import template_of
 from tui_chat.checkpoints.tensors import Tensor, gguf_tensors, parameter_shapes
+from tui_chat.checkpoints.unwritten import why_unwritten
 from tui_chat.checkpoints.vocabulary import Vocabulary, read_vocabulary
 from tui_chat.checkpoints.weights import Weights, read_weights
 from tui_chat.errors import ModelFileError, StorageError, UsageError
@@ -114,8 +115,9 @@ def _replacing(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
+        reason, remedy = why_unwritten(path.parent, error)
         raise StorageError(
-            f"{path} cannot be written ({error.strerror or error}): make room, or choose another place"
+            f"{path} cannot be written, because {reason}: {f'{remedy}, or ' if remedy else ''}choose another place"
         ) from error
     finally:
         with suppress(OSError):

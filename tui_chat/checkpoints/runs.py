@@ -53,6 +53,11 @@ def trainings_dir() -> Path:
     return paths.data_dir() / "trainings"
 
 
+def another_place(run: Path) -> str:
+    """What to give for a training that is not to be in the folder of this run."""
+    return "another --name" if run.parent == trainings_dir() else "another --out"
+
+
 def means_a_checkpoint(name: str) -> bool:
     """Whether a user who writes `name` means a checkpoint, so that no run can be called so: latest, best, step-250."""
     return name.lower() in (LATEST, BEST) or bool(_STEP.fullmatch(name.lower()))

@@ -73,18 +73,18 @@ class ModelShape:
         for name, option in _OPTIONS.items():
             if not 1 <= getattr(self, name) <= _MOST:
                 raise UsageError(f"{option} is {getattr(self, name)}: it must be from 1 to {_MOST:,}")
+        # Angles turn the numbers of a head by pairs.
+        unit = 2 * self.n_heads if self.arch is Architecture.LLAMA else self.n_heads
+        try_this = f"try --width {_nearest_multiple(self.width, unit)}"
         if self.width % self.n_heads:
-            raise UsageError(
-                f"width {self.width} is not divisible by {self.n_heads} heads: "
-                f"try --width {_nearest_multiple(self.width, self.n_heads)}"
-            )
+            raise UsageError(f"width {self.width} is not divisible by {self.n_heads} heads: {try_this}")
         if self.n_heads % self.n_kv_heads:
             raise UsageError(f"{self.n_heads} heads cannot share {self.n_kv_heads} key/value heads: use a divisor")
         if self.arch is Architecture.LLAMA:
             if self.positions is not Positions.ROTARY:
                 raise UsageError(f"the architecture llama has rotary positions, not {self.positions}")
             if self.head_width % 2:
-                raise UsageError(f"heads of width {self.head_width} cannot be turned by pairs: use an even width")
+                raise UsageError(f"heads of width {self.head_width} cannot be turned by pairs: {try_this}")
         elif self.positions is Positions.ROTARY:
             raise UsageError("the architecture gpt2 has learned or sinusoidal positions, not rotary ones")
         elif self.n_kv_heads != self.n_heads or self.qk_norm:

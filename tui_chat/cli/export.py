@@ -94,8 +94,12 @@ def write_gguf(facts: CheckpointFacts, path: Path, kind: FileType, *, name: str)
             small.replace(target)
             return path
     except OSError as error:
+        from tui_chat.checkpoints.unwritten import why_unwritten
+
+        reason, remedy = why_unwritten(path.parent, error)
         raise StorageError(
-            f"{path} cannot be written ({error.strerror or error}): make room, or name another place with --out"
+            f"{path} cannot be written, because {reason}: {f'{remedy}, or ' if remedy else ''}name another place "
+            "with --out"
         ) from error
 
 

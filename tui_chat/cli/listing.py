@@ -10,8 +10,10 @@ import click
 
 from tui_chat import paths
 from tui_chat.cli.options import Command, json_option
-from tui_chat.cli.program import one_line
+from tui_chat.cli.program import one_line, terminal_width
+from tui_chat.display.cells import hanging
 from tui_chat.display.figures import parameters, size
+from tui_chat.display.training_facts import training_facts
 from tui_chat.errors import TuiChatError
 from tui_chat.lessons.checkpoint_documents import checkpoint_document, trained_document
 from tui_chat.lessons.documents import dump
@@ -76,7 +78,9 @@ def command(
     if best or latest:
         trainings = list(_chosen(runs, trainings, best=best, latest=latest))
     document = {"models": models, "trainings": trainings}
-    click.echo(dump(document) if as_json else "\n".join(_describe(document, trained=bool(runs))))
+    click.echo(
+        dump(document) if as_json else "\n".join(_describe(document, trained=bool(runs), width=terminal_width()))
+    )
 
 
 def _models() -> Iterator[Document]:
@@ -157,18 +161,20 @@ def _chosen(runs: Sequence[Run], trainings: Sequence[Document], *, best: bool, l
             yield {**training, "checkpoints": kept}
 
 
-def _describe(document: Document, *, trained: bool) -> Iterator[str]:
+def _describe(document: Document, *, trained: bool, width: int | None) -> Iterator[str]:
     if document["models"]:
         yield click.style("models", bold=True)
-        yield from table(_model_row(entry) for entry in document["models"])
+        yield from table((_model_row(entry) for entry in document["models"]), width)
     for index, training in enumerate(document["trainings"]):
         if document["models"] or index:
             yield ""
         yield f"{click.style(one_line(training['name']), bold=True)}  {_state(training)}"
-        yield from table(_checkpoint_row(entry) for entry in training["checkpoints"])
+        if training["checkpoints"]:
+            yield f"  {_what_it_is(training['checkpoints'][0])}"
+        yield from table((_checkpoint_row(entry) for entry in training["checkpoints"]), width)
         for entry in training["checkpoints"]:
             if "metadata" in entry:
-                yield from _metadata_lines(entry)
+                yield from _metadata_lines(entry, width)
         if training["problem"]:
             yield f"  ! {one_line(training['problem'])}"
     if not trained:
@@ -197,14 +203,16 @@ def _model_row(entry: Document) -> tuple[str, ...]:
     )
 
 
+def _what_it_is(entry: Document) -> str:
+    """What is the same of every checkpoint of a training."""
+    sizes = f"{parameters(entry['n_parameters'])} parameters, {size(entry['size_bytes'])} as {entry['quantization']}"
+    return f"{entry['architecture']}, {sizes}"
+
+
 def _checkpoint_row(entry: Document) -> tuple[str, ...]:
     marks = [name for name in ("best", "latest") if entry[name]]
     return (
         one_line(entry["spec"]),
-        size(entry["size_bytes"]),
-        entry["quantization"],
-        entry["architecture"],
-        parameters(entry["n_parameters"]),
         f"step {entry['step']:,}",
         "" if entry["loss"] is None else f"loss {entry['loss']:.3f}",
         "" if entry["perplexity"] is None else f"perplexity {entry['perplexity']:,.1f}",
@@ -212,16 +220,25 @@ def _checkpoint_row(entry: Document) -> tuple[str, ...]:
     )
 
 
-def _metadata_lines(entry: Document) -> Iterator[str]:
+def _metadata_lines(entry: Document, width: int | None) -> Iterator[str]:
     yield f"  {one_line(entry['spec'])}"
-    for name, value in entry["metadata"].items():
-        yield f"    {name:<22} {one_line(str(value))}"
+    for name, text in training_facts(entry["metadata"]):
+        yield from hanging(f"    {name:<22} ", one_line(text), width)
 
 
-def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Rows of texts as lines with aligned columns, indented by two; the last column is not padded."""
+def table(rows: Iterable[Sequence[str]], width: int | None = None) -> Iterator[str]:
+    """Rows of texts as lines with aligned columns, indented by two; the last column is not padded.
+
+    What does not fit into `width` cells goes on in the next line, behind the first column.
+    """
     kept = list(rows)
     n_columns = max((len(row) for row in kept), default=0)
     widths = [max((len(row[i]) for row in kept if i < len(row) - 1), default=0) for i in range(n_columns)]
     for row in kept:
-        yield ("  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=False))).rstrip()
+        line = ""
+        for index, (text, cells) in enumerate(zip(row, widths, strict=False)):
+            if index > 1 and width is not None and len(line) + 2 + len(text) > width:
+                yield line.rstrip()
+                line = " " * (2 + widths[0])
+            line += f"  {text:<{cells}}"
+        yield line.rstrip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -82,6 +83,11 @@ def one_line(text: str) -> str:
     """`text` without line breaks and with control characters written as escapes."""
     joined = " ".join(text.split("\n"))
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in joined)
+
+
+def terminal_width() -> int | None:
+    """Cells of a line on standard output; None where it is no terminal, and a line may be as long as it is."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _report_click(error: click.ClickException) -> int:

@@ -10,7 +10,7 @@ import click
 from tui_chat.cli.options import Command
 from tui_chat.cli.training_options import given_settings, place_options, shape_options, training_options
 from tui_chat.cli.training_places import corpus_path, new_run, run_to_resume
-from tui_chat.cli.training_session import run_training
+from tui_chat.cli.training_session import refusals_told, run_training
 from tui_chat.errors import UsageError
 from tui_chat.training.config import BUILTIN, config_of
 from tui_chat.training.presets import PRESETS, Preset, preset_for
@@ -40,10 +40,11 @@ def command(
     """
     changes = given_settings()
     corpus = corpus_path(corpus)
-    if resume:
-        config = _resumed(corpus, preset, name, out, changes)
-    else:
-        config = _new(corpus, preset, name, out, changes)
+    with refusals_told(as_json=as_json):
+        if resume:
+            config = _resumed(corpus, preset, name, out, changes)
+        else:
+            config = _new(corpus, preset, name, out, changes)
     return run_training(config, as_json=as_json)
 
 

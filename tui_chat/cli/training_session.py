@@ -5,17 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tui_chat.cli.program import terminal_width
 from tui_chat.cli.training_places import spec_of
-from tui_chat.cli.training_view import JsonView, TrainingView, training_view
+from tui_chat.cli.training_view import JsonView, TrainingView, report_lines, training_view
 from tui_chat.display.figures import span
 from tui_chat.errors import CancelledError, TuiChatError
 from tui_chat.training.config import is_main_process
-from tui_chat.training.events import Event, Saved
+from tui_chat.training.events import Event, Failed, Saved
 
 if TYPE_CHECKING:
     from tui_chat.checkpoints.facts import CheckpointFacts
@@ -40,13 +42,14 @@ def run_training(config: TrainConfig, *, as_json: bool) -> int:
         CancelledError: Ctrl+C came; the text says how to go on.
         TuiChatError: PyTorch is missing, or the training failed.
     """
-    _require_torch()
-    try:
-        from tui_chat.training.train import train
-    except (ImportError, OSError) as error:  # a broken installation: a library of another version, or none
-        raise TuiChatError(
-            f"training needs PyTorch, which cannot be loaded here ({error}): install it again with {INSTALL}"
-        ) from error
+    with refusals_told(as_json=as_json):
+        _require_torch()
+        try:
+            from tui_chat.training.train import train
+        except (ImportError, OSError) as error:  # a broken installation: a library of another version, or none
+            raise TuiChatError(
+                f"training needs PyTorch, which cannot be loaded here ({error}): install it again with {INSTALL}"
+            ) from error
     # Beside others under torchrun only the process of rank 0 speaks.
     view: TrainingView = training_view(as_json=as_json) if is_main_process() else _Silence()
     session = _Session(config, view)
@@ -59,8 +62,8 @@ def run_training(config: TrainConfig, *, as_json: bool) -> int:
         raise CancelledError(
             f"stopped at step {session.saved.step:,}, its checkpoint is saved: go on with {session.go_on}"
         ) from error
-    except TuiChatError:
-        session.end("failed", session.saved)
+    except TuiChatError as error:
+        session.fail(error)
         raise
     except BaseException:
         view.close()
@@ -69,12 +72,27 @@ def run_training(config: TrainConfig, *, as_json: bool) -> int:
     return 0
 
 
+@contextmanager
+def refusals_told(*, as_json: bool) -> Iterator[None]:
+    """Where JSON lines are asked for, they tell of a training that is refused before it is one, too."""
+    try:
+        yield
+    except TuiChatError as error:
+        if as_json and is_main_process():
+            view = JsonView()
+            view.take(Failed(0, str(error)))
+            nothing = dict.fromkeys(("name", "path", "checkpoint", "go_on"))
+            view.document({"event": "summary", "state": "failed", **nothing})
+        raise
+
+
 class _Session:
     """Passes events to the view, and keeps what the end will tell."""
 
     def __init__(self, config: TrainConfig, view: TrainingView) -> None:
         self._config, self._view = config, view
         self._best: CheckpointFacts | None = None
+        self._failure_told = False
         self.saved: CheckpointFacts | None = None
         """The newest checkpoint of this training."""
 
@@ -89,7 +107,14 @@ class _Session:
         if isinstance(event, Saved):
             self.saved = event.facts
             self._best = event.facts if event.best else self._best
+        self._failure_told = isinstance(event, Failed)
         self._view.take(event)
+
+    def fail(self, error: TuiChatError) -> None:
+        """Say that it failed; machines read why on stdout too, also where it was refused before its first step."""
+        if isinstance(self._view, JsonView) and not self._failure_told:
+            self._view.take(Failed(self.saved.step if self.saved else 0, str(error)))
+        self.end("failed", self.saved)
 
     def end(self, state: str, facts: CheckpointFacts | None) -> None:
         """Say what came of it."""
@@ -104,7 +129,7 @@ class _Session:
             "event": "summary",
             "state": state,
             "name": self._config.out.name,
-            "path": str(self._config.out),
+            "path": str(self._config.out) if facts is not None or self._config.out.is_dir() else None,
             "checkpoint": None,
             "go_on": None if state == "finished" or facts is None else self.go_on,
         }
@@ -133,14 +158,12 @@ class _Session:
         best = ""
         if self._best is not None and self._best.step != facts.step:
             best = f"; the best was step {self._best.step:,} with {self._best.loss:.3f}"
-        yield click.style(f"{'done':<12}", bold=True) + (
-            f"step {facts.step:,} in {span(progress.seconds)}, loss {facts.loss:.3f}, "
-            f"perplexity {progress.perplexity:,.1f}{best}"
-        )
+        text = f"step {facts.step:,} in {span(progress.seconds)}, loss {facts.loss:.3f}, "
+        yield from report_lines("done", f"{text}perplexity {progress.perplexity:,.1f}{best}", terminal_width())
         if facts.kind == "chat":
             yield f"{'':<12}talk to it:       tui-chat --model {spec}"
         else:
-            yield f'{"":<12}let it write:     tui-chat generate --raw --model {spec} "In the beginning"'
+            yield f'{"":<12}let it write:     tui-chat generate --raw --model {spec} "One day"'
             yield f"{'':<12}look inside it:   tui-chat --model {spec}"
         yield f"{'':<12}make it a file:   tui-chat export {spec}"
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import click
 from rich.cells import cell_len, set_cell_size
 
+from tui_chat.cli.program import terminal_width
+from tui_chat.display.cells import hanging, wrapped
 from tui_chat.display.curve import draw_curve
 from tui_chat.display.figures import rate, span
 from tui_chat.display.text import one_line, piece_label
@@ -42,7 +44,7 @@ STAGES = {
     CORPUS: ("corpus", "what the model learns from"),
     TOKENIZER: ("vocabulary", "pieces of text: neighbours that often meet are merged, again and again"),
     DATA: ("data", "the text as token numbers, in rows; some are kept back to test the model on"),
-    MODEL: ("model", "layers that pass what they know from token to token; all numbers are random at first"),
+    MODEL: ("model", "layers that pass what they know from token to token"),
     TRAINING: ("training", "guess each next token, measure the surprise (the loss), change every number a little"),
     GENERATION: ("generation", "given a beginning, the model goes on, token by token"),
 }
@@ -71,8 +73,15 @@ def training_view(*, as_json: bool) -> TrainingView:
     """The view that suits standard output."""
     if as_json:
         return JsonView()
-    live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    return LiveView() if live else PlainView()
+    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return LiveView()
+    return PlainView(terminal_width())
+
+
+def report_lines(heading: str, text: str, width: int | None) -> Iterator[str]:
+    """A paragraph of the report: its heading, and beside it the text in lines of at most `width` cells in all."""
+    for index, line in enumerate(hanging(f"{heading:<{_INDENT}}", text, width)):
+        yield click.style(heading, bold=True) + line[len(heading) :] if heading and index == 0 else line
 
 
 class JsonView:
@@ -91,22 +100,31 @@ class JsonView:
 
 
 class PlainView:
-    """Lines for people, without a terminal."""
+    """Lines for people that are only ever added to.
 
-    def __init__(self) -> None:
+    Args:
+        width: Cells of a line; None leaves every line whole.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        self._width = width
         self._narrator = _Narrator()
 
     def take(self, event: Event) -> None:
-        """Print what happened as one line or two."""
-        for line in self._narrator.lines(event):
+        """Print what happened as one paragraph or two."""
+        for line in self._narrator.lines(event, self._width):
             click.echo(line)
+        said = ""
         match event:
             case Progressed():
-                click.echo(progress_line(event.progress))
+                said = progress_text(event.progress)
             case Sampled():
-                click.echo(f"{'':{_INDENT}}step {event.step:,}: {one_line(event.prompt)} │{one_line(event.text)}")
+                said = f"step {event.step:,}: {one_line(event.prompt)} │{one_line(event.text)}"
             case Saved():
-                click.echo(f"{'':{_INDENT}}saved {event.facts.path}{_BEST if event.best else ''}")
+                said = f"saved {one_line(str(event.facts.path))}{_BEST if event.best else ''}"
+        if said:
+            for line in report_lines("", said, self._width):
+                click.echo(line)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -135,7 +153,8 @@ class LiveView:
 
     def take(self, event: Event) -> None:
         """Print what stays, and draw the panel anew."""
-        printed = list(self._narrator.lines(event))
+        width = self._size().columns - 1
+        printed = list(self._narrator.lines(event, width))
         match event:
             case StageBegan():
                 self._generating = event.stage == GENERATION
@@ -143,7 +162,7 @@ class LiveView:
             case Progressed():
                 self._reports.append(event.progress)
             case Sampled() if self._generating:
-                printed.append(self._sample(event, self._size().columns - 1))
+                printed += _whole_sample(event, width)
             case Sampled():
                 self._samples[event.prompt] = event
             case Saved():
@@ -173,7 +192,7 @@ class LiveView:
             losses = [(report.step, report.train_loss) for report in self._reports]
             validation = [(r.step, r.validation_loss) for r in self._reports if r.validation_loss is not None]
             n_lines = min(_CURVE_LINES, height - 6 - min(_MOST_SAMPLES, len(self._samples)))
-            yield from draw_curve(losses, width, n_lines, validation)
+            yield from draw_curve(losses, width, n_lines, validation, cut_start=True)
             legend = "loss by step" + ("; ◆ on text kept back" if validation else "")
             yield click.style(set_cell_size(legend, width).rstrip(), dim=True)
         yield from (self._sample(sample, width) for sample in list(self._samples.values())[:_MOST_SAMPLES])
@@ -188,8 +207,8 @@ class LiveView:
         return click.style(prompt, dim=True) + click.style(_cut(text, room), bold=True)
 
 
-def progress_line(progress: Progress) -> str:
-    """All figures of a report in one line."""
+def progress_text(progress: Progress) -> str:
+    """All figures of a report in a row."""
     figures = [
         f"step {progress.step:,} of {progress.n_steps:,}",
         f"loss {progress.train_loss:.3f}",
@@ -200,7 +219,7 @@ def progress_line(progress: Progress) -> str:
         rate(progress.tokens_per_s),
         f"{span(progress.seconds_left)} left" if progress.step < progress.n_steps else span(progress.seconds),
     ]
-    return " " * _INDENT + "  ".join(figures)
+    return "  ".join(figures)
 
 
 class _Narrator:
@@ -209,24 +228,31 @@ class _Narrator:
     def __init__(self) -> None:
         self._stage = ""
 
-    def lines(self, event: Event) -> Iterator[str]:
-        """The lines for one event; none for what a view shows in its own way."""
+    def lines(self, event: Event, width: int | None) -> Iterator[str]:
+        """The lines for one event, of at most `width` cells; none for what a view shows in its own way."""
         match event:
             case StageBegan():
                 if event.stage != self._stage:
                     self._stage = event.stage
                     name, meaning = STAGES.get(event.stage, (event.stage, ""))
-                    yield f"{_heading(one_line(name))}{meaning}" if meaning else one_line(name)
+                    yield from report_lines(one_line(name), meaning, width)
                 if event.text:
-                    yield " " * _INDENT + one_line(event.text)
+                    yield from report_lines("", one_line(event.text), width)
                 if merges := event.facts.get("merges"):
-                    yield " " * _INDENT + "first merges: " + _merges(merges[:_MOST_MERGES])
+                    yield from report_lines("", "first merges: " + _merges(merges[:_MOST_MERGES]), width)
             case Failed():
-                yield f"{_heading('failed')}step {event.step:,}: {one_line(event.text)}"
+                yield from report_lines("failed", f"step {event.step:,}: {one_line(event.text)}", width)
 
 
-def _heading(text: str) -> str:
-    return click.style(f"{text:<{_INDENT}}", bold=True)
+def _whole_sample(sample: Sampled, width: int) -> Iterator[str]:
+    """A sample in as many lines as it needs."""
+    prompt, text = one_line(sample.prompt), one_line(sample.text)
+    left = len(prompt)
+    for line in wrapped(prompt + text, max(1, width - _INDENT)):
+        given, written = line[:left], line[left:]
+        left -= len(given)
+        begun = click.style(given, dim=True) if given else ""
+        yield " " * _INDENT + begun + click.style(written.rstrip(), bold=True)
 
 
 def _merges(merges: Sequence[Sequence[str]]) -> str:

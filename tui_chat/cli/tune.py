@@ -9,7 +9,7 @@ import click
 from tui_chat.cli.options import Command
 from tui_chat.cli.training_options import given_settings, place_options, training_options
 from tui_chat.cli.training_places import corpus_path, new_run
-from tui_chat.cli.training_session import run_training
+from tui_chat.cli.training_session import refusals_told, run_training
 from tui_chat.errors import UsageError
 from tui_chat.training.config import BUILTIN
 from tui_chat.training.presets import tuning
@@ -31,12 +31,13 @@ def command(checkpoint: str, corpus: str, name: str | None, out: Path | None, as
     """
     from tui_chat.checkpoints.runs import find_checkpoint, run_name
 
-    if corpus != BUILTIN and Path(corpus).suffix.lower() not in _SUFFIXES:
-        raise UsageError(
-            f"{corpus} holds no conversations by its name: give a .jsonl file with one a line, or {BUILTIN!r} "
-            "('tui-chat train' learns from plain text)"
-        )
-    facts = find_checkpoint(checkpoint)
-    source = corpus_path(corpus) or corpus
-    config = tuning(facts, new_run(name, out, f"{run_name(facts.path)}-tuned"), source, **given_settings())
+    with refusals_told(as_json=as_json):
+        if corpus != BUILTIN and Path(corpus).suffix.lower() not in _SUFFIXES:
+            raise UsageError(
+                f"{corpus} holds no conversations by its name: give a .jsonl file with one a line, or {BUILTIN!r} "
+                "('tui-chat train' learns from plain text)"
+            )
+        facts = find_checkpoint(checkpoint)
+        source = corpus_path(corpus) or corpus
+        config = tuning(facts, new_run(name, out, f"{run_name(facts.path)}-tuned"), source, **given_settings())
     return run_training(config, as_json=as_json)

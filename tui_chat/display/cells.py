@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from rich.cells import cell_len, set_cell_size
+import re
+from collections.abc import Iterator
+
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -14,6 +17,33 @@ def fit(text: str, width: int) -> str:
     if cell_len(text) > width:
         return set_cell_size(text, width - 1) + "…"
     return set_cell_size(text, width)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Gives the text in lines of at most `width` cells, broken at spaces; a word that is longer than a line is cut.
+
+    The lines joined are the text: the spaces a line is broken at stay at its end, and count for nothing there.
+    """
+    lines: list[str] = []
+    for word in re.findall(r"[^ ]+ *|^ +", text):
+        bare = word.rstrip(" ")
+        if lines and cell_len(lines[-1] + bare) <= width:
+            lines[-1] += word
+        else:
+            lines += chop_cells(bare, width) or [""]
+            lines[-1] += word[len(bare) :]
+    return lines or [""]
+
+
+def hanging(head: str, text: str, width: int | None) -> Iterator[str]:
+    """Gives lines of at most `width` cells with `head` in front of the first and as many spaces before the others.
+
+    Without a width, and where the head leaves no room, the text is one line.
+    """
+    room = None if width is None else width - cell_len(head)
+    for line in [text] if room is None or room < 1 else wrapped(text, room):
+        yield (head + line).rstrip()
+        head = " " * cell_len(head)
 
 
 def bar(fraction: float, width: int) -> str:

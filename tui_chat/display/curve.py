@@ -11,6 +11,15 @@ Point = tuple[float, float]
 MARK = "◆"
 """Stands where a point of the second series lies."""
 
+_MARK_EVERY = 4
+"""Least columns from one mark to the next: more of them would hide the curve."""
+
+_START = 0.1
+"""Share of the way whose height may be cut off."""
+
+_MANY = 20
+"""Points of a curve of which any may be cut off."""
+
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bit of a braille character for a dot: by column, then by row from the top (Unicode, block 2800)."""
 
@@ -19,14 +28,19 @@ _LEAST_WIDTH, _LEAST_HEIGHT = 24, 3
 _LARGEST = 1e300
 
 
-def draw_curve(points: Sequence[Point], width: int, height: int, marks: Sequence[Point] = ()) -> list[str]:
+def draw_curve(
+    points: Sequence[Point], width: int, height: int, marks: Sequence[Point] = (), *, cut_start: bool = False
+) -> list[str]:
     """Draw a line through `points`.
 
     Args:
         points: In the order of x; those that are not finite are left out. Several in one column count as their mean.
         width: Cells of every line.
         height: Lines, the axis and its figures included.
-        marks: Points of a second series, such as the validation loss; each is shown by `MARK`.
+        marks: Points of a second series, such as the validation loss, shown by `MARK`: of those that lie close
+            together, the last.
+        cut_start: Whether the axis may end below the first points, where their fall would make all that follows flat;
+            `↑` tells how high they are.
 
     Returns:
         `height` lines of exactly `width` cells, every character one cell wide; blank where there is nothing to draw or
@@ -38,12 +52,20 @@ def draw_curve(points: Sequence[Point], width: int, height: int, marks: Sequence
         return [" " * max(0, width)] * max(0, height)
     low, high = _range([y for _, y in everything])
     first, last = min(x for x, _ in everything), max(x for x, _ in everything)
+    note = ""
+    later = [y for x, y in everything if _share(x, (first, last)) > _START]
+    if cut_start and later and len(line) >= _MANY and high / 2 - max(later) / 2 > max(later) / 2 - low / 2:
+        note = f" ↑ {number(high)} "
+        low, high = _range([low, *later])
+        line, spots = _below(line, high), [(x, y) for x, y in spots if y <= high]
     n_rows = height - 2
     labels = _labels(low, high, n_rows)
     margin = max(map(len, labels))
     grid = _Grid(width - margin - 1, n_rows, (first, last), (low, high))
     grid.line(line)
-    area = zip(labels, grid.rows(spots), strict=True)
+    drawn = grid.rows(spots)
+    drawn[0] = drawn[0].replace(" " * len(note), note, 1)
+    area = zip(labels, drawn, strict=True)
     rows = [f"{label:>{margin}}{'┤' if label else '│'}{row}" for label, row in area]
     rows.append(" " * margin + "└" + "─" * (width - margin - 1))
     rows.append(" " * (margin + 1) + _ends(number(first), number(last), width - margin - 1))
@@ -88,8 +110,12 @@ class _Grid:
     def rows(self, marks: Sequence[Point]) -> list[str]:
         """The area as text, with the marks over the dots."""
         text = [[chr(0x2800 + bits) if bits else " " for bits in row] for row in self._cells]
-        for x, y in marks:
-            text[self._row(_share(y, self._ys)) // _DOTS_DOWN][self._column(x) // _DOTS_ACROSS] = MARK
+        free = len(text[0])
+        for x, y in sorted(marks, reverse=True):
+            column = self._column(x) // _DOTS_ACROSS
+            if column < free:
+                text[self._row(_share(y, self._ys)) // _DOTS_DOWN][column] = MARK
+                free = column - _MARK_EVERY + 1
         return ["".join(row) for row in text]
 
     def _column(self, x: float) -> int:
@@ -105,6 +131,12 @@ class _Grid:
 
 def _finite(points: Sequence[Point]) -> list[Point]:
     return [(x, y) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
+
+
+def _below(line: Sequence[Point], high: float) -> list[Point]:
+    """The line from where it comes down to `high` for the last time."""
+    above = [place for place, (_, y) in enumerate(line) if y > high]
+    return [(line[above[-1]][0], high), *line[above[-1] + 1 :]] if above else list(line)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tui_chat.display.figures import parameters, size, span
+from tui_chat.display.figures import parameters, size
+from tui_chat.display.training_facts import training_facts
 from tui_chat.language import _
 from tui_chat.lessons.report import Bar, Block, Cell, Column, Facts, Heading, Report, Span, Table, Tone, Verbatim, Words
 
@@ -166,40 +166,10 @@ def _training(training: Document | None) -> Iterable[Block]:
     if not training:
         yield Words(_("The file does not tell how it was trained."), Tone.DIM)
         return
-    told = {name: value for name, value in training.items() if value not in (None, "")}
-    settings = _settings(told.pop("settings", None))
-    figures = {name: told.pop(name) for name in list(told) if name in _FIGURES}
-    if figures:
-        yield Facts(tuple((name.replace("_", " "), _shown(name, value)) for name, value in figures.items()))
-    if settings := settings | told:
-        yield Words(_("Settings: {all}").format(all=" · ".join(_flat(settings))), Tone.DIM)
-
-
-def _settings(text: object) -> dict[str, Any]:
-    """The settings that `export` writes into a file as JSON; as they stand where they are not."""
-    if text is None:
-        return {}
-    try:
-        value = json.loads(str(text))
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {"settings": text}
-
-
-def _flat(settings: Document) -> Iterable[str]:
-    for name, value in settings.items():
-        words = name.replace("_", " ")
-        if isinstance(value, dict):
-            yield f"{words} ({', '.join(_flat(value))})"
-        elif value is not None:
-            yield f"{words} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-
-
-def _shown(name: str, value: object) -> str:
-    if name == "seconds" and isinstance(value, int | float):
-        return span(value)
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    if isinstance(value, int) and not isinstance(value, bool) and name != "seed":
-        return f"{value:,}"
-    return str(value)
+    facts = dict(training_facts(training))
+    if figures := [(name.replace("_", " "), facts.pop(name)) for name in tuple(facts) if name in _FIGURES]:
+        yield Facts(tuple(figures))
+    if facts:
+        settings = facts.pop("settings", "")
+        rest = (f"{name.replace('_', ' ')} {text}" for name, text in facts.items())
+        yield Words(_("Settings: {all}").format(all=" · ".join(filter(None, (settings, *rest)))), Tone.DIM)

@@ -8,7 +8,6 @@ of that, or a full disk, leaves the one before whole.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import shutil
@@ -23,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from tui_chat.checkpoints.facts import OPTIMIZER, TOKENIZER, WEIGHTS, CheckpointFacts
-from tui_chat.checkpoints.runs import read_run
+from tui_chat.checkpoints.runs import another_place, read_run
 from tui_chat.checkpoints.shape import ModelShape
+from tui_chat.checkpoints.unwritten import why_unwritten
 from tui_chat.errors import StorageError, TuiChatError, UsageError
 from tui_chat.training.models import Model, build_model
 from tui_chat.training.tokenizer import load_tokenizer as load_tokenizer_file
@@ -158,7 +158,7 @@ def check_shape(facts: CheckpointFacts, shape: ModelShape) -> None:
     if differing:
         raise UsageError(
             f"{facts.path} is a checkpoint of another model ({'; '.join(differing)}): give the same options as when it "
-            "was trained, or another place with --out"
+            f"was trained, or begin a new training with {another_place(facts.path.parent)}"
         )
 
 
@@ -199,20 +199,9 @@ def _remove_others(run: Path, newest: CheckpointFacts) -> None:
 
 
 def _failure(run: Path, step: int, error: BaseException) -> str:
-    if _is_disk_full(run, error):
-        reason, remedy = "the disk is full", "free some space; "
-    else:
-        reason, remedy = str(getattr(error, "strerror", None) or error).splitlines()[0], ""
-    return f"the checkpoint of step {step} could not be written to {run}, because {reason}: {remedy}{what_is_kept(run)}"
-
-
-def _is_disk_full(run: Path, error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    # PyTorch and safetensors pass on only words, and PyTorch only that some bytes were not written.
-    with contextlib.suppress(OSError):
-        return "No space left" in str(error) or shutil.disk_usage(run).free < 1 << 20
-    return False
+    reason, remedy = why_unwritten(run, error)
+    kept = f"{remedy}; {what_is_kept(run)}" if remedy else what_is_kept(run)
+    return f"the checkpoint of step {step} could not be written to {run}, because {reason}: {kept}"
 
 
 def _flush(path: Path) -> None:

@@ -15,6 +15,10 @@ _USABLE = 0.8
 """Share of the free memory a training may fill; the estimate of what it needs is rough."""
 
 
+_PROCESS_BYTES = 200_000_000
+"""What each further process takes before it computes anything: Python, PyTorch and the talk with the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Portions:
     """How the rows of a step are computed: in passes whose gradients are added up."""
@@ -43,7 +47,8 @@ def portion(config: TrainConfig, shape: ModelShape, n_processes: int, free_bytes
 
     def needed(rows: int) -> int:
         # Rows of another length are as many fewer, but never less than one.
-        return max(shape.training_bytes(rows, config.length), shape.training_bytes(1, longest)) * n_processes
+        of_each = max(shape.training_bytes(rows, config.length), shape.training_bytes(1, longest))
+        return of_each * n_processes + _PROCESS_BYTES * (n_processes - 1)
 
     room = _USABLE * free_bytes if free_bytes else float("inf")
     while needed(rows) > room and rows > 1:

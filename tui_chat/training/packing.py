@@ -247,13 +247,14 @@ def check_length(lengths: Sequence[int], length: int, *, may_be_short: bool = Fa
     shortest, together = min(lengths), sum(lengths)
     if shortest > length + 1:
         raise UsageError(
-            f"no conversation fits into {length} tokens, the shortest has {shortest}: use --context {shortest - 1} "
-            f"or more (all fit with {max(lengths) - 1})"
+            f"no conversation fits into rows of {length} tokens: the shortest has {shortest}, of which {shortest - 1} "
+            f"are to be guessed, as the first is only read: use --context {shortest - 1} or more "
+            f"(all fit with {max(lengths) - 1})"
         )
     if together < length + 1 and not may_be_short:
         raise UsageError(
-            f"a context of {length} is longer than all conversations together, which have {together} tokens: "
-            f"use --context {together - 1} or less (at least {shortest - 1}), or give more of them"
+            f"a context of {length} is longer than all conversations together, which have {together - 1} tokens to "
+            f"guess: use --context {together - 1} or less (at least {shortest - 1}), or give more of them"
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from tui_chat.checkpoints.facts import CheckpointFacts, Progress, read_facts
+from tui_chat.checkpoints.runs import another_place
 from tui_chat.checkpoints.shape import Architecture, ModelShape, Positions
 from tui_chat.errors import TuiChatError, UsageError
 from tui_chat.training import events
@@ -23,7 +24,7 @@ from tui_chat.training.loop import Loop, Plan, Watch
 from tui_chat.training.models import build_model
 from tui_chat.training.prepare import Prepared, open_training, prepare
 from tui_chat.training.run_folder import ROWS, RunFolder
-from tui_chat.training.texts import Corpus
+from tui_chat.training.texts import Corpus, CorpusKind
 
 Tell = Callable[[events.Event], None]
 
@@ -84,6 +85,10 @@ def plan_training(
         UsageError: The corpus, the settings or the checkpoint to go on from do not hold.
         TuiChatError: The memory would not do.
     """
+    device = choose_device(config.device)
+    n_processes = group.size if group else _n_processes(config, device)
+    n_wished = group.size if group else config.processes
+    _check_processes(config, n_wished)
     if folder.start is not None:
         _check_same(folder.start, config, corpus)
     first = folder.start or (read_facts(config.start_from) if config.start_from else None)
@@ -99,16 +104,15 @@ def plan_training(
         shape = first.shape.reaching(max(config.row_lengths))
     _check_context(config, shape)
     _check_step(config, prepared.training)
-    device = choose_device(config.device)
-    n_processes = group.size if group else _n_processes(config, device)
     free = free_bytes(device) // (n_processes if device.type == "cpu" else 1)
-    portions = portion(config, shape, n_processes, free)
-    tell(_model_stage(config, shape, portions.n_bytes))
-    if free and portions.n_bytes > free:
-        needed, there = quantity(portions.n_bytes), quantity(free)
+    portions = portion(config, shape, n_processes, free * n_processes)
+    tell(_model_stage(config, shape, portions.n_bytes, first))
+    if free and portions.n_bytes > free * n_processes:
+        needed, there = quantity(portions.n_bytes), quantity(free * n_processes)
+        fewer = ", or fewer --processes" if n_processes > 1 else ""
         raise TuiChatError(
             f"the training would take about {needed}B of memory and {there}B are free: "
-            f"{remedy(config, shape, portions.rows_per_pass, free)}"
+            f"{remedy(config, shape, portions.rows_per_pass, free)}{fewer}"
         )
     n_steps = _n_steps(config, prepared.training)
     n_flops = n_steps * config.tokens_per_step * shape.flops_per_token(config.length)
@@ -121,7 +125,7 @@ def plan_training(
     )
     if folder.start and folder.start.step >= n_steps:
         raise UsageError(f"{config.out}: all {n_steps:,} steps are done; to go on, give more with --steps or --epochs")
-    tell(_training_stage(config, plan, n_processes, folder.start))
+    tell(_training_stage(config, plan, n_processes, n_wished, folder.start))
     watch = Watch(
         run=config.out,
         tokenizer=prepared.tokenizer,
@@ -152,13 +156,16 @@ def _check_same(start: CheckpointFacts, config: TrainConfig, corpus: Corpus) -> 
     if config.shape.vocab_size != wished:
         raise UsageError(
             f"{start.path} was trained with --vocab {wished}, not {config.shape.vocab_size}: "
-            "give the same, or another place with --out"
+            f"give the same, or begin a new training with {another_place(config.out)}"
         )
     check_shape(start, replace(config.shape, vocab_size=start.shape.vocab_size))
     if start.corpus_sha256 != corpus.sha256:
+        anew = f"begin a new training without --resume and with {another_place(config.out)}"
+        if corpus.kind is CorpusKind.CHAT:
+            anew = "start a new training from the checkpoint with tui-chat tune"
         raise UsageError(
             f"{corpus.name} is not what {start.path} was trained on ({start.corpus}), or has changed since: "
-            "give that corpus, or start a new training from the checkpoint with tui-chat tune"
+            f"give that corpus, or {anew}"
         )
     if start.seed != config.seed:
         raise UsageError(f"{start.path} was trained with --seed {start.seed}, not {config.seed}: give the same")
@@ -183,11 +190,29 @@ def _check_step(config: TrainConfig, training: tuple[Rows, ...]) -> None:
         )
 
 
+def _check_processes(config: TrainConfig, n_processes: int) -> None:
+    n_rows = config.batch * config.accumulate
+    if n_processes > n_rows:
+        raise UsageError(
+            f"{n_processes:,} processes cannot share the {counted(n_rows, 'row')} of a step: "
+            f"use --processes {n_rows} at most, or a larger --batch"
+        )
+
+
 def _n_processes(config: TrainConfig, device: torch.device) -> int:
-    """Each process needs a device of its own, but for the processor, which they share."""
+    """As many as were asked for, if each has a device, or a core of the processor, of its own."""
+    return min(config.processes, _places(device)[0])
+
+
+def _places(device: torch.device) -> tuple[int, str]:
+    """How many processes can compute at once, and on what."""
     if device.type == "cpu":
-        return config.processes
-    return min(config.processes, torch.cuda.device_count()) if device.type == "cuda" else 1
+        return os.cpu_count() or 1, "core"
+    return (torch.cuda.device_count() if device.type == "cuda" else 1), "GPU"
+
+
+def _are(number: int, thing: str) -> str:
+    return f"{'is' if number == 1 else 'are'} {counted(number, thing)}"
 
 
 def _n_steps(config: TrainConfig, training: tuple[Rows, ...]) -> int:
@@ -197,14 +222,17 @@ def _n_steps(config: TrainConfig, training: tuple[Rows, ...]) -> int:
     return max(1, math.ceil((config.epochs or 0) * n_tokens / config.tokens_per_step))
 
 
-def _model_stage(config: TrainConfig, shape: ModelShape, n_bytes: int) -> events.StageBegan:
+def _model_stage(
+    config: TrainConfig, shape: ModelShape, n_bytes: int, first: CheckpointFacts | None
+) -> events.StageBegan:
     flops = shape.flops_per_token(config.length)
     heads = counted(shape.n_heads, "head")
     if shape.arch is Architecture.LLAMA and shape.n_kv_heads != shape.n_heads:
         heads += f" ({shape.n_kv_heads} of keys and values)"
     text = (
         f"{shape.arch}: {shape.n_parameters:,} parameters in {counted(shape.n_layers, 'layer')} of width "
-        f"{shape.width} with {heads}; {quantity(flops)}FLOP a trained token; about {quantity(n_bytes)}B of memory"
+        f"{shape.width} with {heads}; {quantity(flops)}FLOP a trained token; about {quantity(n_bytes)}B of memory; "
+        + (f"it begins with what {first.path} has learnt" if first else "all numbers are random at first")
     )
     figures = {
         "arch": shape.arch.value,
@@ -216,7 +244,7 @@ def _model_stage(config: TrainConfig, shape: ModelShape, n_bytes: int) -> events
 
 
 def _training_stage(
-    config: TrainConfig, plan: Plan, n_processes: int, start: CheckpointFacts | None
+    config: TrainConfig, plan: Plan, n_processes: int, n_wished: int, start: CheckpointFacts | None
 ) -> events.StageBegan:
     portions = plan.portions
     parts = [
@@ -228,8 +256,9 @@ def _training_stage(
         parts.insert(0, f"from step {start.step:,} on")
     if plan.compiled:
         parts.append("compiled")
-    if n_processes > 1:
-        parts.append(f"{n_processes} processes")
+    if n_wished > 1:
+        why = f" (not {n_wished}, as there {_are(*_places(plan.device))})" if n_processes < n_wished else ""
+        parts.append(f"{n_processes} process{'' if n_processes == 1 else 'es'}{why}")
     if portions.passes > 1:
         parts.append(f"{portions.passes} passes of {counted(portions.rows_per_pass, 'row')} a step")
     figures = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -170,7 +170,8 @@ def _from_dialogues(
         validation = pack(encoded(kept, tokenizer), config.length, pad, prompt_weight=prompt_weight)
     except ValueError:  # none of them fits into a row
         validation = None
-    shown = config.sample_prompts or tuple(d.exchanges[0].user for d in kept[:_N_PROMPTS])
+    # The first are unknown to the model, but a small corpus may not have kept enough of them back.
+    shown = config.sample_prompts or _questions_of(chain(kept, dialogues if isinstance(dialogues, Sequence) else ()))
     _tell_rows(tell, tuple(training), validation, "rows", sum(r.n_left_out for r in training), n_leaks)
     return Prepared(tokenizer, tuple(training), validation, tuple(map(chat_prompt, shown)), shown)
 
@@ -221,6 +222,16 @@ def _without_leaks(grammar: Grammar, known: set[tuple[str, ...]], seed: int, cou
 
 def _questions(dialogue: Dialogue) -> tuple[str, ...]:
     return tuple(normalised(exchange.user) for exchange in dialogue.exchanges)
+
+
+def _questions_of(dialogues: Iterable[Dialogue]) -> tuple[str, ...]:
+    """What the user says first in the first dialogues, each once."""
+    found: dict[str, None] = {}
+    for dialogue in dialogues:
+        found[dialogue.exchanges[0].user] = None
+        if len(found) == _N_PROMPTS:
+            break
+    return tuple(found)
 
 
 def _beginnings(documents: Sequence[str], seed: int) -> tuple[str, ...]:

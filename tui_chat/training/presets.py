@@ -43,6 +43,9 @@ class Preset:
         """
         changes = {name: value for name, value in changes.items() if value is not None}
         config = self.config
+        if self.corpus is not None and corpus not in (None, self.corpus):
+            # The prompts are beginnings of another text.
+            changes.setdefault("sample_prompts", ())
         if "context" in changes:
             changes = {"length": changes["context"], "long_length": 0} | changes
             changes.setdefault("stride", min(config.stride, changes["length"]))

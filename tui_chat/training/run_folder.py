@@ -17,7 +17,7 @@ from typing import IO
 from tui_chat import paths
 from tui_chat.checkpoints.facts import CheckpointFacts
 from tui_chat.checkpoints.record import RECORD
-from tui_chat.checkpoints.runs import LOCK, Run, read_run
+from tui_chat.checkpoints.runs import LOCK, Run, another_place, read_run
 from tui_chat.errors import StorageError, UsageError
 from tui_chat.training.events import Event
 
@@ -45,6 +45,8 @@ class RunFolder:
         self._lock = lock
         self.began = False
         """Whether there is something to keep, should the training end now."""
+        self._waiting: list[str] | None = [] if resume else None
+        """Lines of the record that are written when the training goes on: one that is refused leaves it as it was."""
         run = read_run(path)
         self.start: CheckpointFacts | None = None
         """The checkpoint to go on from."""
@@ -53,12 +55,10 @@ class RunFolder:
         elif run.checkpoints:
             raise UsageError(
                 f"{path} holds a training already, up to step {run.checkpoints[-1].step}: go on with --resume, or give "
-                "another place with --out"
+                f"{another_place(path)}"
             )
         elif run.problem:
-            raise UsageError(
-                f"{path} holds a training that cannot be read ({run.problem}): give another place with --out"
-            )
+            raise UsageError(f"{path} holds a training that cannot be read ({run.problem}): give {another_place(path)}")
 
     @property
     def is_held(self) -> bool:
@@ -79,9 +79,22 @@ class RunFolder:
 
     def append(self, event: Event) -> None:
         """Add a line to the record. A full disk is not told of here: the next checkpoint will not fit either."""
+        line = json.dumps(event.as_json(), ensure_ascii=False) + "\n"
+        if self._waiting is None:
+            self._write(line)
+        else:
+            self._waiting.append(line)
+
+    def begin(self) -> None:
+        """Nothing was refused: from now on there is something to keep."""
+        self.began = True
+        if self._waiting:
+            self._write("".join(self._waiting))
+        self._waiting = None
+
+    def _write(self, line: str) -> None:
         if not self.is_held:
             return
-        line = json.dumps(event.as_json(), ensure_ascii=False) + "\n"
         with contextlib.suppress(OSError), (self.path / RECORD).open("ab+") as file:
             # A process that was killed may have left half a line.
             if file.tell() and not _ends_a_line(self.path / RECORD):
@@ -124,7 +137,7 @@ def _refuse_others_files(path: Path, *, resume: bool) -> None:
     if resume:
         _newest(read_run(path))
     elif names:
-        raise UsageError(f"{path} holds files that are not a training's: give an empty or a new folder with --out")
+        raise UsageError(f"{path} holds files that are not a training's: give {another_place(path)}")
 
 
 def _locked(path: Path) -> IO[str]:
@@ -140,7 +153,7 @@ def _locked(path: Path) -> IO[str]:
                     return lock
             lock.close()
         time.sleep(_PAUSE_S)
-    raise UsageError(f"a training runs in {path} already: wait until it ends, or give another place with --out")
+    raise UsageError(f"a training runs in {path} already: wait until it ends, or give {another_place(path)}")
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

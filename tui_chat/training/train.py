@@ -80,7 +80,7 @@ def _lead(config: TrainConfig, on_event: Tell, group: Group | None) -> Checkpoin
         figures = {"kind": corpus.kind.value, "name": corpus.name, "sha256": corpus.sha256}
         tell(events.StageBegan(events.CORPUS, f"{corpus.name}: {corpus.summary}", figures))
         job, watch, prepared = plan_training(config, corpus, folder, group, tell)
-        folder.began = True
+        folder.begin()
         loop = None
         try:
             with (

@@ -74,8 +74,7 @@ class TrainingScreen(Screen[TalkTo | None]):
     def __init__(self, shelf: TrainingShelf, selected: Path | None = None) -> None:
         super().__init__()
         self._shelf = shelf
-        self._selected = selected
-        self._runs: Sequence[SeenTraining] = ()
+        self._list = RunList(selected)
         self._shown: Path | None = None
 
     def compose(self) -> ComposeResult:
@@ -83,7 +82,7 @@ class TrainingScreen(Screen[TalkTo | None]):
         with Vertical(id="frame"):
             yield Static("trainings", id="training-title", markup=False)
             yield Static(Content.assemble(*HOW_TO_BEGIN), id="no-training")
-            yield RunList()
+            yield self._list
             with Container(id="training"):
                 with Vertical(id="course"):
                     yield TrainingFigures()
@@ -117,23 +116,28 @@ class TrainingScreen(Screen[TalkTo | None]):
     @on(RunList.Selected)
     def _run_selected(self, event: RunList.Selected) -> None:
         event.stop()
-        self._selected = event.path
         self._show_selected()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "talk":
-            seen = self._seen()
             # None greys it out.
-            return True if seen is not None and seen.run.latest is not None else None
+            return True if self._list.selected is not None else None
         return True
 
     def action_back(self) -> None:
         self.dismiss(None)
 
     def action_talk(self, best: bool) -> None:
-        seen = self._seen()
-        if seen is not None and seen.run.latest is not None:
-            self.dismiss(TalkTo(seen.run, best))
+        # What is on show may be a key behind the list.
+        seen = self._list.selected
+        if seen is None:
+            return
+        if seen.run.latest is None:
+            runs = seen.told.state == "running"
+            why = "wait until the training saves one" if runs else "it ended before it saved one"
+            self._say(seen.run.problem or f"{seen.run.name} has no checkpoint to talk to: {why}")
+            return
+        self.dismiss(TalkTo(seen.run, best))
 
     def action_page(self, direction: int) -> None:
         samples = self.query_one(SampleList)
@@ -158,23 +162,18 @@ class TrainingScreen(Screen[TalkTo | None]):
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     def _show(self, runs: Sequence[SeenTraining]) -> None:
-        self._runs = runs
-        if self._seen() is None:
-            running = [seen for seen in runs if seen.told.state == "running"]
-            first = next(iter(running or runs), None)
-            self._selected = first.path if first is not None else None
         self.set_class(bool(runs), "-some")
         self.set_class(not runs, "-none")
-        self.query_one(RunList).show(runs, self._selected)
+        self._list.show(runs)
         self._show_selected()
         self.call_after_refresh(self._focus_something)
 
     def _focus_something(self) -> None:
-        if self.focused is None and self._runs and not self.has_class("-tiny"):
-            self.query_one(RunList).focus()
+        if self.focused is None and self._list.selected is not None and not self.has_class("-tiny"):
+            self._list.focus()
 
     def _show_selected(self) -> None:
-        seen = self._seen()
+        seen = self._list.selected
         same = seen is not None and seen.path == self._shown
         self._shown = seen.path if seen is not None else None
         self.query_one(TrainingFigures).seen = seen
@@ -182,9 +181,6 @@ class TrainingScreen(Screen[TalkTo | None]):
         self.query_one(SampleList).show(seen.told.samples if seen is not None else (), same_run=same)
         self._say(seen.run.problem if seen is not None else "")
         self.refresh_bindings()
-
-    def _seen(self) -> SeenTraining | None:
-        return next((seen for seen in self._runs if seen.path == self._selected), None)
 
     def _say(self, problem: str) -> None:
         line = self.query_one("#training-title", Static)

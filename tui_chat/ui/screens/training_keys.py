@@ -22,6 +22,8 @@ TRAINING_BINDINGS: list[BindingType] = [
 RUN_BINDINGS: list[BindingType] = [
     Binding("up", "move(-1)", N_("Run above"), show=False, id="training.up"),
     Binding("down", "move(1)", N_("Run below"), show=False, id="training.down"),
+    Binding("home", "first", N_("Newest run"), show=False, id="training.first"),
+    Binding("end", "last", N_("Oldest run"), show=False, id="training.last"),
 ]
 
 SAMPLE_BINDINGS: list[BindingType] = [

@@ -63,7 +63,7 @@ class LossCurve(Painted):
         if self.seen is None:
             return []
         training, validation = self.seen.losses()
-        return draw_curve(training, width, height, validation) if training else []
+        return draw_curve(training, width, height, validation, cut_start=True) if training else []
 
 
 def _part(cell: str) -> str:

@@ -29,7 +29,11 @@ _COLUMNS = (("state", 12), ("step", 16), ("loss", 9), ("perplexity", 11))
 
 
 class RunList(Painted, ScrollView, can_focus=True):
-    """A table of runs; ↑/↓ move, a click selects. The selected run stays selected when others come."""
+    """A table of runs; ↑/↓, Home and End move, a click selects. The selected run stays selected when others come.
+
+    Args:
+        selected: Folder of the run that is selected first, if it is there.
+    """
 
     DEFAULT_CSS = """
     RunList { height: auto; scrollbar-size-vertical: 1; overflow: hidden auto; }
@@ -59,15 +63,24 @@ class RunList(Painted, ScrollView, can_focus=True):
         def control(self) -> Widget:
             return self.run_list
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, selected: Path | None = None, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._runs: Sequence[SeenTraining] = ()
-        self._selected: Path | None = None
+        self._selected = selected
 
-    def show(self, runs: Sequence[SeenTraining], selected: Path | None) -> None:
-        """Shows these runs, newest first, and which of them is selected."""
+    @property
+    def selected(self) -> SeenTraining | None:
+        """The run that is selected; None where there are no runs."""
+        return next((seen for seen in self._runs if seen.path == self._selected), None)
+
+    def show(self, runs: Sequence[SeenTraining]) -> None:
+        """Shows these runs, newest first; where the selected one is not among them, selects the first that runs."""
         grew = len(runs) != len(self._runs)
-        self._runs, self._selected = runs, selected
+        self._runs = runs
+        if self.selected is None:
+            running = [seen for seen in runs if seen.told.state == "running"]
+            first = next(iter(running or runs), None)
+            self._selected = first.path if first is not None else None
         size = Size(max(1, self.size.width), len(runs) + 1)
         if size != self.virtual_size:
             self.virtual_size = size
@@ -106,6 +119,12 @@ class RunList(Painted, ScrollView, can_focus=True):
 
     def action_move(self, step: int) -> None:
         self._select(self._place() + step)
+
+    def action_first(self) -> None:
+        self._select(0)
+
+    def action_last(self) -> None:
+        self._select(len(self._runs) - 1)
 
     def _select(self, place: int) -> None:
         if 0 <= place < len(self._runs) and self._runs[place].path != self._selected:
