@@ -116,6 +116,18 @@ def _prompt_notes() -> Iterator[str]:
             yield (_literal(text.args[0]) if _is_marking(text) else None) or ast.unparse(text)
 
 
+def _setting_groups(field: str) -> Callable[[], Iterable[str]]:
+    return lambda: (getattr(group, field) for group in _shown_groups())
+
+
+def _setting_specs(field: str) -> Callable[[], Iterable[str]]:
+    return lambda: (getattr(spec, field) for group in _shown_groups() for spec in group.specs)
+
+
+def _shown_groups() -> Any:
+    return _from("ui.widgets.setting_groups", "groups")(_from("config", "InferenceSettings")())
+
+
 LATER: Mapping[str, Callable[[], Iterable[str]]] = {
     "EXAMPLE_QUESTION": _values("lessons.scene", "EXAMPLE_QUESTION"),
     "EXAMPLE": lambda: (_from("cli.tokens", "EXAMPLE"),),
@@ -166,6 +178,18 @@ LATER: Mapping[str, Callable[[], Iterable[str]]] = {
     "figures.FINISH_WORDS[FinishReason(message.finish_reason)]": _values("display.figures", "FINISH_WORDS"),
     "LESSONS[next_ - 1].title": _values("lessons.course.lessons", "LESSONS", "title"),
     "LESSONS[open_ - 1].task": _values("lessons.course.lessons", "LESSONS", "task"),
+    "_NAMED_GRAMMARS[name]": _values("commands.constraints", "_NAMED_GRAMMARS"),
+    "what": _values("commands.view", "MEASURES"),
+    "self._measure.value": lambda: (one.value for one in _from("ui.tints", "Measure")),
+    "self.measure.value": lambda: (one.value for one in _from("ui.tints", "Measure")),
+    "WaterfallTable.HINT": lambda: (_from("ui.widgets.waterfall_table", "WaterfallTable").HINT,),
+    "self.KEYS_HINT": lambda: (_from("ui.widgets.sampling_panel", "SamplingPanel").KEYS_HINT,),
+    "group.title": _setting_groups("title"),
+    "self.group.title": _setting_groups("title"),
+    "self.spec.hint": _setting_specs("hint"),
+    "spec.empty": lambda: (
+        spec.empty for group in _shown_groups() for spec in group.specs if not hasattr(spec, "track")
+    ),
 }
 """What is translated where it is shown, and all the texts it can be."""
 

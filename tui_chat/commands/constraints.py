@@ -94,7 +94,8 @@ def _grammar() -> Command:
         text = invocation.text()
         if not text:
             about = _("Answers must look like: **{form}**.").format(form=literal(_form(context)))
-            show_setting(context, invocation, "grammar", about, _(ABOUT["grammar"]))
+            name = "grammar"
+            show_setting(context, invocation, name, about, _(ABOUT[name]))
             return
         if text != "off":
             load_grammar(text)

@@ -20,7 +20,7 @@ CHAT_BINDINGS: list[BindingType] = [
     Binding("f3", "pane('inspector')", N_("Inspector"), show=False, id="panes.inspector"),
     Binding("f4", "pane('sampling')", N_("Sampling"), show=False, id="panes.sampling"),
     Binding("v", "view", N_("Text or tokens"), show=False, id="view.toggle"),
-    Binding("ctrl+o", "view", N_("Text or tokens, while writing too"), show=False, priority=True, id="view.switch"),
+    Binding("ctrl+o", "view", N_("Text or tokens"), show=False, priority=True, id="view.switch"),
     Binding("pageup", "page(-1)", N_("Page up"), show=False, priority=True, id="transcript.page-up"),
     Binding("pagedown", "page(1)", N_("Page down"), show=False, priority=True, id="transcript.page-down"),
     Binding("f6", "step_mode", N_("Step mode"), show=False, priority=True, id="step.mode"),

@@ -200,7 +200,9 @@ class GlassScreen(TokenSearchScreen):
         answer = self._session.answer
         pending = answer.pending if answer is not None else None
         chosen = None if pending is not None and pending.token is token else token.id
-        title = f"{inspector.current + 1} {_('what if')}" if asked.inference is not None else f"{inspector.current + 1}"
+        title = f"{inspector.current + 1}"
+        if asked.inference is not None:
+            title += " " + _("what if")
         inspector.show_table(ready.table, chosen, title=title, problem=problem, note=self._note)
 
     def _why_none(self, asked: Asked) -> str:

@@ -26,8 +26,7 @@ class LanesCard(ReportCard):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(str(n), f"keep({n})", N_("Keep this lane as the answer"), show=False, id=f"lanes.keep-{n}")
-        for n in range(1, 5)
+        Binding(str(n), f"keep({n})", N_("Keep this lane"), show=False, id=f"lanes.keep-{n}") for n in range(1, 5)
     ]
 
     class Kept(Message):

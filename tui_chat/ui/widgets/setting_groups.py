@@ -142,7 +142,7 @@ def _groups(d: InferenceSettings) -> Iterator[Group]:
         slider("presence_penalty", "presence", -2, 2, 0.05, 0.25, N_("Taken once from each recent token."), off=0),
         field("repeat_last_n", "last n tokens", -1, 1_000_000, 1, 16, N_("How far they look back; -1 is all.")),
     ))  # fmt: skip
-    yield Group("dry", "DRY", (
+    yield Group("dry", N_("DRY"), (
         slider("dry_multiplier", "strength", 0, 5, 0.05, 0.25, N_("Against going on with a repetition."), off=0),
         slider("dry_base", "base", 1, 4, 0.05, 0.25, N_("How fast it grows with the length of the repetition.")),
         slider("dry_allowed_length", "allowed length", 0, 20, 1, 5, N_("The longest repetition it lets pass.")),
@@ -150,17 +150,17 @@ def _groups(d: InferenceSettings) -> Iterator[Group]:
         TextSpec("dry_sequence_breakers", "breakers", "/set dry_sequence_breakers ",
                  N_("Texts that a repetition does not reach across.")),
     ))  # fmt: skip
-    yield Group("xtc", "XTC", (
+    yield Group("xtc", N_("XTC"), (
         slider("xtc_probability", "probability", 0, 1, 0.05, 0.25, off=0,
                hint=N_("The chance that it removes the likeliest tokens.")),
         slider("xtc_threshold", "threshold", 0, 0.5, 0.01, 0.05, N_("Only tokens above this can be removed.")),
     ))  # fmt: skip
-    yield Group("mirostat", "mirostat", (
+    yield Group("mirostat", N_("mirostat"), (
         slider("mirostat", "version", 0, 2, 1, 1, N_("1 or 2 steers the surprise, in place of truncation."), off=0),
         slider("mirostat_tau", "tau", 0, 10, 0.1, 1, N_("The surprise it aims at, bits.")),
         slider("mirostat_eta", "eta", 0, 1, 0.01, 0.1, N_("How fast it corrects itself.")),
     ))  # fmt: skip
-    yield Group("adaptive_p", "adaptive-p", (
+    yield Group("adaptive_p", N_("adaptive-p"), (
         slider("adaptive_target", "target", 0, 1, 0.05, 0.25, off=-1,
                hint=N_("Prefers tokens whose probability is near this.")),
         slider("adaptive_decay", "decay", 0, 0.99, 0.01, 0.1, N_("How long it remembers what was drawn.")),

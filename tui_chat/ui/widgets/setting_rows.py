@@ -46,7 +46,7 @@ class GroupRow(Painted, can_focus=True):
         Binding("enter,space", "switch", N_("Fold or unfold"), show=False, id="group.toggle"),
         Binding("right", "fold(False)", N_("Unfold"), show=False, id="group.unfold"),
         Binding("left", "fold(True)", N_("Fold"), show=False, id="group.fold"),
-        Binding("delete,d", "default", N_("All of the group as by default"), show=False, id="group.default"),
+        Binding("delete,d", "default", N_("Group to default"), show=False, id="group.default"),
     ]
 
     class Toggled(Message):
@@ -209,9 +209,9 @@ class StageRow(Painted, can_focus=True):
     """
     PARTS = _PARTS
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("shift+up,K", "move(-1)", N_("Earlier in the chain"), show=False, id="stage.earlier"),
-        Binding("shift+down,J", "move(1)", N_("Later in the chain"), show=False, id="stage.later"),
-        Binding("space,enter", "switch", N_("Switch the stage off or on"), show=False, id="stage.toggle"),
+        Binding("shift+up,K", "move(-1)", N_("Earlier in chain"), show=False, id="stage.earlier"),
+        Binding("shift+down,J", "move(1)", N_("Later in chain"), show=False, id="stage.later"),
+        Binding("space,enter", "switch", N_("Stage off or on"), show=False, id="stage.toggle"),
         Binding("delete,d", "default", N_("The default order"), show=False, id="stage.default"),
     ]
 

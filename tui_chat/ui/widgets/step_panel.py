@@ -23,8 +23,8 @@ from tui_chat.ui.widgets.steering import CandidateBanned, CandidateChosen
 
 STEP_BINDINGS: list[BindingType] = [
     Binding("space", "step('draw')", N_("Draw the token"), show=False, id="step.draw"),
-    Binding("backspace", "step('back')", N_("Take the last one back"), show=False, id="step.back"),
-    Binding("r", "step('run')", N_("Run to the end or a breakpoint"), show=False, id="step.run"),
+    Binding("backspace", "step('back')", N_("Take last back"), show=False, id="step.back"),
+    Binding("r", "step('run')", N_("Run on"), show=False, id="step.run"),
     Binding("slash", "command", N_("Write a command"), show=False, id="step.command"),
 ]
 """What acts while an answer waits, wherever the focus is, but where something is written."""
@@ -73,7 +73,7 @@ class StepPanel(Painted, can_focus=True):
         Binding("up", "move(-1)", N_("Candidate above"), show=False, id="step.up"),
         Binding("down", "move(1)", N_("Candidate below"), show=False, id="step.down"),
         Binding("enter", "take", N_("Take it instead"), show=False, id="step.take"),
-        Binding("b", "ban", N_("Ban it here, draw again"), show=False, id="step.ban"),
+        Binding("b", "ban", N_("Ban, draw again"), show=False, id="step.ban"),
     ]
 
     def __init__(self, piece_of: Callable[[int], bytes | None], *, id: str | None = None) -> None:

@@ -80,10 +80,10 @@ class TokenStrip(Painted, ScrollView, can_focus=True):
         Binding("home", "first", N_("First token"), show=False, id="tokens.first"),
         Binding("end", "newest", N_("Newest token"), show=False, id="tokens.newest"),
         Binding("question_mark", "explain", N_("Explain it"), show=False, id="tokens.explain"),
-        Binding("enter", "enter", N_("Its candidates; on a mark, write on from there"), show=False, id="tokens.enter"),
-        Binding("n", "next_mark", N_("Next token that would differ"), show=False, id="tokens.next-mark"),
-        Binding("p", "prompt", N_("Tokens of the prompt, or of the answer"), show=False, id="tokens.prompt"),
-        Binding("w", "what_if", N_("As it ran, or what if"), show=False, id="tokens.what-if"),
+        Binding("enter", "enter", N_("Candidates, fork"), show=False, id="tokens.enter"),
+        Binding("n", "next_mark", N_("Next difference"), show=False, id="tokens.next-mark"),
+        Binding("p", "prompt", N_("Prompt or answer"), show=False, id="tokens.prompt"),
+        Binding("w", "what_if", N_("What if"), show=False, id="tokens.what-if"),
     ]
 
     class Selected(Message):

@@ -85,14 +85,14 @@ class TokenText(Painted, can_focus=True):
         Binding(
             "enter",
             "ask('enter', 0)",
-            N_("Its candidates; on a mark, write on from there"),
+            N_("Candidates, fork"),
             show=False,
             id="view.enter",
         ),
-        Binding("w", "ask('what-if', 0)", N_("As it ran, or what if"), show=False, id="view.what-if"),
+        Binding("w", "ask('what-if', 0)", N_("What if"), show=False, id="view.what-if"),
         Binding("question_mark", "ask('explain', 0)", N_("Explain it"), show=False, id="view.explain"),
         *(
-            Binding(str(tenth), f"jump({tenth / 10})", N_("Jump to that tenth"), show=False, id=f"view.jump-{tenth}")
+            Binding(str(tenth), f"jump({tenth / 10})", N_("Jump to a tenth"), show=False, id=f"view.jump-{tenth}")
             for tenth in range(10)
         ),
     ]

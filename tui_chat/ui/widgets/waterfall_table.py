@@ -66,15 +66,15 @@ class WaterfallTable(Painted, can_focus=True):
         Binding("end", "edge(1)", N_("Last candidate"), show=False, id="waterfall.last"),
         Binding("left", "scroll_columns(-1)", N_("Stages before"), show=False, id="waterfall.left"),
         Binding("right", "scroll_columns(1)", N_("Stages behind"), show=False, id="waterfall.right"),
-        Binding("l", "unit", N_("Logits or probabilities"), show=False, id="waterfall.unit"),
+        Binding("l", "unit", N_("Logits or p"), show=False, id="waterfall.unit"),
         Binding("s", "sort", N_("Sort raw or final"), show=False, id="waterfall.sort"),
-        Binding("c", "chosen", N_("To the chosen token"), show=False, id="waterfall.chosen"),
+        Binding("c", "chosen", N_("To chosen token"), show=False, id="waterfall.chosen"),
         Binding("slash", "search", N_("Search a token"), show=False, id="waterfall.search"),
         Binding("n", "next_found", N_("Next found"), show=False, id="waterfall.next"),
-        Binding("enter", "take(True)", N_("Take it, go on from there"), show=False, id="waterfall.take"),
-        Binding("f", "take(False)", N_("Force it, stop there"), show=False, id="waterfall.force"),
-        Binding("b", "ban", N_("Ban it here, draw again"), show=False, id="waterfall.ban"),
-        Binding("w", "what_if", N_("As it ran, or what if"), show=False, id="waterfall.what-if"),
+        Binding("enter", "take(True)", N_("Take, go on there"), show=False, id="waterfall.take"),
+        Binding("f", "take(False)", N_("Force, stop there"), show=False, id="waterfall.force"),
+        Binding("b", "ban", N_("Ban, draw again"), show=False, id="waterfall.ban"),
+        Binding("w", "what_if", N_("What if"), show=False, id="waterfall.what-if"),
     ]
 
     HINT: ClassVar[str] = N_("⏎ take · f force · / find · s sort · l logits · w what if · ←→ stages")
