@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from tui_chat.chat.conversation import Conversation, Message, Role
+from tui_chat.chat.conversation import CHANGED, Conversation, Message, Role
 from tui_chat.config import Settings
 from tui_chat.engine.types import (
     SAMPLING_FIELDS,
@@ -24,7 +24,6 @@ from tui_chat.engine.types import (
 )
 from tui_chat.errors import EngineError, UsageError
 from tui_chat.language import _
-from tui_chat.lessons.inspected import CHANGED
 from tui_chat.ui.current_model import CurrentModel, ModelEvent
 from tui_chat.ui.news import News
 from tui_chat.ui.ports import Archive, Ask, BuildRequest, Downloads, Worker
