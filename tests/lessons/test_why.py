@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.lessons.arithmetic import can_be_true
 from tests.lessons.contracts import check
-from tui_chat.chat.conversation import Conversation, Role
+from tui_chat.chat.conversation import CHANGED, Conversation, Role
 from tui_chat.cli.program import run
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.sampling import Sampler
@@ -29,7 +29,7 @@ from tui_chat.errors import CancelledError, PromptTooLongError, SamplingError, U
 from tui_chat.lessons.allocation import Purpose, read_log
 from tui_chat.lessons.drawing import draw, text_of
 from tui_chat.lessons.formulas import all_figures, find_figure
-from tui_chat.lessons.inspected import CHANGED, Inspected, disagreement
+from tui_chat.lessons.inspected import Inspected, disagreement
 from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.watch import Watch
 from tui_chat.lessons.why import ANSWER_TOKENS, first_token, present, why, worked_out

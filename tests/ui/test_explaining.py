@@ -7,8 +7,8 @@ import pytest
 from tests.ui.scripted import INFO, ScriptedWorker, make_app, make_token, ready, settle, type_in
 from tests.ui.test_chat_screen import NARROW, WIDE, shown
 from tests.ui.test_with_engine import real_app
+from tui_chat.chat.conversation import CHANGED
 from tui_chat.config import InferenceSettings
-from tui_chat.lessons.inspected import CHANGED
 from tui_chat.ui.app import TuiChatApp
 from tui_chat.ui.commanding import AppCommands
 from tui_chat.ui.widgets.report_card import ReportCard

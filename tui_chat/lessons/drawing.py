@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
-from statistics import fmean
+from itertools import pairwise
 
 from rich.cells import cell_len, chop_cells
 
@@ -168,7 +168,8 @@ def _(block: Trend, width: int) -> list[Line]:
     k = min(width, n)
     if not k:
         return []
-    means = [fmean(block.values[place * n // k : (place + 1) * n // k]) for place in range(k)]
+    ends = [place * n // k for place in range(k + 1)]
+    means = [sum(block.values[start:end]) / (end - start) for start, end in pairwise(ends)]
     line: Line = (Span(sparkline(means), Tone.ACCENT),)
     return [line, *_wrapped(block.caption(round(n / k), min(means), max(means)), width, Tone.DIM)]
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tui_chat.chat.conversation import Message
+from tui_chat.chat.conversation import CHANGED, Message
 from tui_chat.display.text import piece_label
 from tui_chat.engine.types import GeneratedToken, ModelInfo, Timings, TokenTrace, Usage
 from tui_chat.language import _
 from tui_chat.lessons.allocation import Allocation
-
-CHANGED = "changed"
-"""Key in an answer's settings: name of a setting to how many tokens there were when it was changed."""
 
 _CUTS_FROM_BELOW = frozenset({"top_n_sigma", "top_k", "top_p", "min_p"})
 """Stages that leave the logits as they are and keep the best of them."""

@@ -12,11 +12,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from tui_chat.chat.conversation import Conversation, Message
+from tui_chat.chat.conversation import CHANGED, Conversation, Message
 from tui_chat.config import Settings
 from tui_chat.engine.bias import first_pieces
 from tui_chat.engine.types import GeneratedToken, GenerationStarted, SamplingParams
-from tui_chat.lessons.inspected import CHANGED
 from tui_chat.ui.conversing import Conversing
 from tui_chat.ui.current_model import CurrentModel, ModelEvent
 from tui_chat.ui.news import BiasesResolved, BiasSpec, News, PiecesRead

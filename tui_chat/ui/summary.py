@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 
 from tui_chat.chat.conversation import Message, Role
@@ -10,9 +12,11 @@ from tui_chat.display.text import one_line
 from tui_chat.engine.gbnf import NAMED
 from tui_chat.engine.types import FinishReason, ModelInfo
 from tui_chat.language import _, n_
-from tui_chat.lessons.answers import AnswerFigures
 from tui_chat.ui.session import Session
 from tui_chat.ui.widgets.status_bar import StatusBar
+
+if TYPE_CHECKING:
+    from tui_chat.lessons.answers import AnswerFigures
 
 
 def model_line(model: ModelInfo) -> str:
@@ -74,6 +78,8 @@ def answer_footer(session: Session, message: Message) -> str:
 
 def ended_answers(session: Session) -> tuple[AnswerFigures, ...]:
     """Gives what is known of the answers on the current path, without the one under way."""
+    from tui_chat.lessons.answers import AnswerFigures
+
     under_way = session.answer.message_id if session.answer is not None and session.answering else None
     return tuple(
         AnswerFigures.of(message, (token.trace for token in session.tokens_of.get(message.id, ()) if token.trace))

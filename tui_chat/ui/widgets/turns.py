@@ -215,13 +215,6 @@ class AnswerTurn(Turn):
         foot.update(Content(footer))
         foot.display = bool(footer)
 
-    def show_footer(self, footer: str) -> None:
-        """Shows another footer."""
-        self._footer = footer
-        foot = self.query_one(".foot", Static)
-        foot.update(Content(footer))
-        foot.display = bool(footer)
-
     def toggle_thinking(self) -> None:
         """Folds or unfolds the thinking."""
         block = self.query_one(ThinkBlock)
