@@ -24,7 +24,7 @@ help:
 	@echo "make format   the same, applied"
 	@echo "make types    mypy, strict"
 	@echo "make messages  gather the texts to translate, and compile tui_chat/locale"
-	@echo "make picture  take the picture in the README anew"
+	@echo "make picture  take the pictures in the README anew"
 	@echo "make pocket   train the built-in model anew: over an hour on two cores   ARGS=--resume goes on"
 	@echo "make pocket-eval  ask the built-in model what it was never trained on   ARGS=--json"
 	@echo "make clean    remove caches and built packages"
@@ -75,7 +75,7 @@ messages: setup-dev
 	$(BIN)/pybabel -q compile --domain tui_chat --directory tui_chat/locale
 
 picture: setup-dev
-	$(BIN)/python -m tests.picture docs/screenshot.svg
+	$(BIN)/python -m tests.picture docs
 
 pocket: setup-dev
 	$(BIN)/tui-chat train builtin --preset pocket --out build/pocket $(ARGS)

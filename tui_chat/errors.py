@@ -145,7 +145,7 @@ class PromptTooLongError(EngineError):
 
     def __init__(self, n_prompt: int, n_ctx: int) -> None:
         super().__init__(
-            f"the prompt has {n_prompt} tokens but the context holds {n_ctx}, one of them for the answer: "
+            f"the prompt has {n_prompt:,} tokens but the context holds {n_ctx:,}, one of them for the answer: "
             "shorten the prompt or raise n_ctx"
         )
         self.n_prompt = n_prompt

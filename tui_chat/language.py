@@ -1,7 +1,8 @@
 """The language of what the program explains: gettext catalogues beside this file, English where one has no word.
 
 `_("English text")` translates when it is called, so that it follows `use`; `N_("...")` only marks a text that is
-translated where it is shown. `make messages` gathers both into `locale/*.po` and compiles those.
+translated where it is shown. `make messages` gathers both into `locale/*.po` and compiles those. Figures in those texts
+are written alike in every language: see `display.figures`.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def said(error: Exception) -> str:
     return _(
         "the prompt has {n} tokens but the context holds {most}, one of them for the answer: shorten the prompt or "
         "raise n_ctx"
-    ).format(n=error.n_prompt, most=error.n_ctx)
+    ).format(n=f"{error.n_prompt:,}", most=f"{error.n_ctx:,}")
 
 
 def _of_environment() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -22,6 +24,7 @@ from tui_chat.chat.conversation import Conversation, Message, Role
 from tui_chat.chat.schema import MIGRATIONS
 from tui_chat.chat.store import Store
 from tui_chat.chat.trace_codec import MAX_BYTES, pack_trace, unpack_trace
+from tui_chat.config import InferenceSettings
 from tui_chat.engine.types import DEFAULT_ORDER, Candidate, FinishReason, StageTrace, Timings, TokenTrace, Usage
 from tui_chat.errors import StorageError
 
@@ -67,6 +70,19 @@ def test_a_conversation_comes_back_as_it_was(store: Store) -> None:
     again = stored(store, conversation)
     assert list(again) == list(conversation)
     assert again.path == conversation.path
+
+
+def test_settings_are_json_that_anybody_can_read(store: Store) -> None:
+    conversation = talk("q1")
+    inference = InferenceSettings(logit_bias=((3, -math.inf), ("however", -math.inf), (5, 1.5)))
+    settings = {**inference.model_dump(mode="json"), "of old": {"deep": [-math.inf, (math.inf, math.nan)]}}
+    answer = conversation.begin_answer(settings=settings)
+    found = stored(store, conversation)[answer.id].settings
+    (text,) = store._db.execute("SELECT settings FROM message WHERE id = ?", (answer.id,)).fetchone()
+    assert not {"Infinity", "NaN"} & set(re.findall(r"\w+", text))
+    assert found["of old"] == {"deep": ["-inf", ["inf", "nan"]]}
+    kept = {name: value for name, value in found.items() if name != "of old"}
+    assert kept == inference.model_dump(mode="json") and InferenceSettings.model_validate(kept) == inference
 
 
 def test_the_path_ends_where_it_did(store: Store) -> None:
@@ -176,9 +192,17 @@ def test_search(store: Store) -> None:
 
 numbers = st.floats(allow_nan=False, width=64)
 pairs = st.lists(st.tuples(st.integers(0, 2**31 - 1), numbers), max_size=20).map(tuple)
-stage_lists = st.lists(
-    st.builds(StageTrace, st.sampled_from([*DEFAULT_ORDER, "grammar", "draw"]), st.integers(0, 2**20)), max_size=11
-).map(tuple)
+said = {
+    "at_least": st.booleans(),
+    "lost": st.none() | st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    "note": st.sampled_from(["", "T 0.71", "surprise 4.21 bits, μ 9.87"]),
+}
+stage_lists = st.tuples(
+    st.lists(st.builds(StageTrace, st.sampled_from([*DEFAULT_ORDER, "draw"]), st.integers(0, 2**20)), max_size=8).map(
+        tuple
+    ),
+    st.lists(st.builds(StageTrace, st.just("grammar"), st.integers(0, 2**20), **said), max_size=3).map(tuple),
+).map(lambda parts: parts[1] + parts[0])
 traces = st.builds(
     TokenTrace,
     position=st.integers(0, 2**31 - 1),
@@ -226,6 +250,33 @@ def test_traces_too_large_lose_their_tails() -> None:
     assert found.piece == b" " * 400 and not found.stages[0].candidates
     lopsided = unpack_trace(pack_trace(some_trace(0, top=many, final=many[:3])))
     assert len(lopsided.final) == 3 and len(lopsided.top) > 60
+
+
+LONGEST = tuple(StageTrace("a_very_long_stage_name", 1, (), True, (0.25, 0.5), "μ" * 100) for _ in range(40))
+
+
+def test_what_stages_say_besides_is_kept_and_cut_where_there_is_no_room() -> None:
+    stages = (
+        StageTrace("grammar", 12, at_least=True, lost=(0.25, 0.5)),
+        StageTrace("temperature", 12, note="T 0.71 by an entropy of 41%"),
+        StageTrace("mirostat", 3, note="surprise 4.21 bits, μ 9.87"),
+    )
+    trace = some_trace(0, stages=stages)
+    assert unpack_trace(pack_trace(trace)) == trace
+    data = pack_trace(some_trace(0, stages=LONGEST, piece=b" " * 900, top=((7, 1.5),) * 300))
+    assert len(data) <= MAX_BYTES
+    first, *others = unpack_trace(data).stages
+    assert first.at_least and first.lost == (0.25, 0.5) and first.note.startswith("μμμ") and first.note.endswith("μ…")
+    assert len(others) == 15 and all(stage.at_least and stage.note == "" for stage in others)
+
+
+def test_a_trace_of_an_older_version_is_read() -> None:
+    old = bytes.fromhex(
+        "010300000007000000000000000000f83f000000000000044001000000000000000000e03f000000000000d03f000000000000c03f"
+        "03000201012068690528000000746f705f6b05020000006d696e5f7007000000000000000000f83f07000000000000000000f03f"
+    )
+    stages = (StageTrace("top_k", 40), StageTrace("min_p", 2))
+    assert unpack_trace(old) == some_trace(3, stages=stages, seconds=0.125)
 
 
 @given(st.binary(max_size=200))

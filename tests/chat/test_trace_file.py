@@ -130,6 +130,8 @@ def path(tmp_path: Path) -> Path:
         (lambda text: text.replace('"temperature": 0.7', '"temperature": -1'), "damaged in line 1"),
         (lambda text: text.replace('"temperature"', '"warmth"'), "no sampling setting 'warmth'"),
         (lambda text: text.replace('"bytes": "78"', '"bytes": "7"', 1), "damaged in line 2"),
+        (lambda text: text.replace('"logsumexp": 2.5', '"logsumexp": NaN', 1), "line 2 is no JSON"),
+        (lambda text: text.replace('"entropy": 0.5', '"entropy": -Infinity', 1), "line 2 is no JSON"),
     ],
 )
 def test_what_is_no_whole_trace_is_told(path: Path, change: Callable[[str], str], says: str) -> None:

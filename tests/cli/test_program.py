@@ -126,9 +126,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["zzz"], "there is no command 'zzz': choose from chat, "),
         (["--nope"], "no such option"),
         (["config", "--temperature", "hot"], "invalid value for '--temperature': 'hot' is not a valid float"),
+        (
+            ["config", "--temperature", "0,7"],
+            "invalid value for '--temperature': '0,7' is not a valid float: write 0.7",
+        ),
+        (["logits", "-n", "1,000", "x"], "invalid value for '-n': '1,000' is not a valid integer: write 1000"),
         (["config", "--temperature", "101"], "--temperature: inference.temperature must be from 0 to 100, not 101"),
         (["config", "--max-tokens", "0"], "--max-tokens: inference.max_length must be at least 1, not 0"),
-        (["config", "--logit-bias", "7"], "invalid value for '--logit-bias': '7' must be a token id and a signed bias"),
+        (
+            ["config", "--logit-bias", "7"],
+            "invalid value for '--logit-bias': '7' must be a token (id, text or /pattern/) ",
+        ),
         (["config", "--config", "none.yaml"], "none.yaml: no such settings file"),
         (["chat"], "the app needs a terminal on standard input"),
     ],

@@ -120,6 +120,8 @@ def test_the_shown_range_is_the_true_one(knob: object) -> None:
         ("/temp nan", "nan"),
         ("/temp warm", "for example /temp 0.7"),
         ("/temp 0,7", "write 0.7"),
+        ("/temp 1,2,3", "for example /temp 0.7"),
+        ("/tokens 1.024", "write it without separators"),
         ("/temp 1 2", "takes one value"),
         ("/top-k 4.5", "whole number"),
         ("/top-p 1.5", "top_p must be from 0 to 1"),

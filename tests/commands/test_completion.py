@@ -9,6 +9,7 @@ from tests.commands.recorder import Recorder
 from tui_chat.commands.chatting import default_registry
 from tui_chat.commands.completion import Completion, complete
 from tui_chat.commands.fuzzy import match, nearest
+from tui_chat.engine.types import DEFAULT_ORDER
 
 REGISTRY = default_registry()
 
@@ -105,6 +106,18 @@ def test_arguments() -> None:
     assert offered("/system be brief").hint.startswith("text: ")
 
 
+def test_the_stages_of_an_order_are_offered_one_by_one() -> None:
+    assert labels("/order ")[0] == "default" and set(labels("/order ")) > set(DEFAULT_ORDER)
+    assert labels("/order top")[:3] == ["top_k", "top_p", "top_n_sigma"]
+    assert labels("/order min-p")[0] == "min_p"
+    for typed in ("top_k,", "top_k, ", "top-k ", "[TOP_K, "):
+        assert labels(f"/order {typed}") == [name for name in DEFAULT_ORDER if name != "top_k"], typed
+    found = offered("/order top_k, min-p,te")
+    assert (found.start, found.suggestions[0].insert) == (len("/order top_k, min-p,"), "temperature")
+    assert "min_p" not in labels("/order top_k, min-p,m")
+    assert offered("/order ").hint.endswith("now default")
+
+
 def test_the_hint_of_a_setting_shows_the_value_it_has() -> None:
     assert offered("/set ").hint == "name: a setting"
     assert offered("/set typical_p ").hint.endswith(" · now 1")
@@ -128,7 +141,7 @@ def test_only_what_is_before_the_cursor_counts() -> None:
 
 @given(st.text(max_size=20))
 def test_completion_never_fails(line: str) -> None:
-    for text in (line, "/" + line, "/model " + line, "/theme " + line, f"/set {line} "):
+    for text in (line, "/" + line, "/model " + line, "/theme " + line, f"/set {line} ", "/order " + line):
         found = complete(text, REGISTRY, Recorder())
         if found is not None:
             assert 0 <= found.start <= len(text)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui_chat.display.cells import hanging, wrapped
+from tui_chat.display.cells import hanging, side_by_side, wrapped
 
 
 def test_lines_are_broken_at_spaces_and_only_long_words_are_cut() -> None:
@@ -27,3 +27,10 @@ def test_lines_hang_from_their_head() -> None:
     assert list(hanging("sea  ", "one two three", 12)) == ["sea  one two", "     three"]
     assert list(hanging("sea  ", "one two three", None)) == ["sea  one two three"]
     assert list(hanging("sea  ", "one two", 4)) == ["sea  one two"]
+
+
+def test_parts_share_a_line_where_they_fit() -> None:
+    assert side_by_side(["one", "two", "three"], 9) == ["one · two", "three"]
+    assert side_by_side(["one", "two", "three"], 80) == ["one · two · three"]
+    assert side_by_side(["one", "twenty-two"], 5) == ["one", "twenty-two"]
+    assert side_by_side([], 5) == []

@@ -54,6 +54,13 @@ def test_who_has_only_the_bytes_finds_the_longest_beginning(pocket: Engine) -> N
         first_pieces([b"a"], "xyz")
 
 
+def test_an_id_that_the_model_does_not_have_is_named() -> None:
+    assert resolve_biases([(7, 1.0)], [6], None, 8)[0].ids == (7,)
+    for biases, bans in (([(8, 1.0)], []), ([], [8])):
+        with pytest.raises(SamplingError, match="this model has no token 8: its vocabulary ends at 7"):
+            resolve_biases(biases, bans, None, 8)
+
+
 def test_without_a_model_only_ids_can_be_named() -> None:
     assert resolve_biases([(5, 1.0)], [7], None)[1].ids == (7,)
     with pytest.raises(SamplingError, match="without a model 'x'"):

@@ -30,6 +30,8 @@ WRONG = [
     ('root ::= "a"{3,1}', 1, 13, "ends before it begins"),
     ('root ::= "a"{2', 1, 13, "a repetition is"),
     ("root ::= [a-z", 1, 14, "the text ends"),
+    ("root ::= [az-a]", 1, 12, "the range z-a ends before it begins"),
+    ('root ::= ("a"\n  [^\\x80-\\U0010FFFF\\x00-\\x7F])', 2, 3, "this class leaves out every character"),
     ('root ::= "a"\nroot ::= "b"', 2, 1, "twice"),
     ('root ::= ("c"{0,1500}){1500}', 1, 23, "more than 2000"),
     ("root ::= <think", 1, 10, "a token is written"),
@@ -43,6 +45,13 @@ WRONG = [
 def test_what_is_wrong_is_named_with_its_place(text: str, line: int, column: int, says: str) -> None:
     with pytest.raises(GrammarError, match=f"grammar, line {line}, column {column}: .*{says}"):
         check(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["[^\\x01-\\U0010FFFF]", "[\\x00-\\U0010FFFF]", "[^a-]", "[\\]-a]", "[\\--\\-]", "[\t-\\r]"]
+)
+def test_classes_that_allow_something_hold(text: str) -> None:
+    assert check(f"root ::= {text}").rules == ("root",)
 
 
 @pytest.mark.parametrize("name", NAMED)

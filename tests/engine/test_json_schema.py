@@ -40,6 +40,11 @@ def test_a_schema_says_what_may_be_written(pocket: Engine, tmp_path: Path, text:
         ('{"type": "object",\n "properties": {"a": {"type": "strang"}}}', 2, 22, "Unrecognized schema"),
         ('{"type": "array",\n "items": {"$ref": "#/$defs/x"}}', 1, 1, "ref"),
         ("[1]", 1, 1, "a schema is a JSON object"),
+        ('{"properties": {"a":\n {"enum": []}}}', 2, 2, "enum lists nothing, so no value is allowed"),
+        ('{"anyOf": []}', 1, 1, "anyOf lists nothing"),
+        ('{"type": []}', 1, 1, "type lists nothing"),
+        ('{"type": "array", "minItems": 3, "maxItems": 1}', 1, 1, "minItems is 3, maxItems only 1"),
+        ('{"type": "string", "pattern": "^[z-a]$"}', 1, 1, "the range z-a ends before it begins"),
     ],
 )
 def test_what_does_not_hold_is_named_with_its_place(text: str, line: int, column: int, says: str) -> None:

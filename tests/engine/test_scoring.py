@@ -51,8 +51,8 @@ def test_what_the_model_rules_out_is_infinitely_surprising() -> None:
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_broken_logits_are_named(broken: float) -> None:
-    with pytest.raises(DecodeError, match=str(broken)):
-        score_rows(np.array([[0, broken, 1]], np.float32), np.array([0]))
+    with pytest.raises(DecodeError, match=f"{broken} as a logit at position 8, for token 1"):
+        score_rows(np.array([[0, 0, 1], [0, broken, 1]], np.float32), np.array([0, 0]), 7)
 
 
 def test_batches_of_any_size_give_the_same_as_one_pass_a_token(engine: Engine) -> None:

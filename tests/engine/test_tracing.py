@@ -11,6 +11,7 @@ from tui_chat.engine.expsums import ExpSums, exp_sums_numpy
 from tui_chat.engine.sampling import Sampler
 from tui_chat.engine.tracing import Tracer, rank
 from tui_chat.engine.types import SamplingParams
+from tui_chat.errors import DecodeError, SamplingError
 
 
 @given(st.integers(2, 3000), st.integers(0, 2**32 - 1), st.floats(0.01, 12))
@@ -42,6 +43,13 @@ def test_uniform_and_certain_distributions() -> None:
     certain[2] = 1.0
     figures = Tracer(8, 3).measure(certain)
     assert (figures.entropy, figures.confidence, figures.top[0][0]) == (0.0, 1.0, 2)
+
+
+def test_broken_logits_are_named_with_their_position() -> None:
+    with pytest.raises(DecodeError, match="nan as a logit at position 17, for token 3"):
+        Tracer(8, 3).measure(np.array([0, 1, 2, np.nan, 4, 5, 6, 7], np.float32), position=17)
+    with pytest.raises(SamplingError, match="position 4: every logit is -inf"):
+        Tracer(8, 3).measure(np.full(8, -np.inf, np.float32), position=4)
 
 
 def test_rank_counts_the_better_ones() -> None:

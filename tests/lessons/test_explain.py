@@ -212,7 +212,7 @@ def test_the_conversations_cache_stays_as_it_is(pocket: Engine) -> None:
 
 def test_bad_input(pocket: Engine) -> None:
     with pytest.raises(PromptTooLongError):
-        explain(pocket, Watch(), SCENE.asking("x " * 600))
+        explain(pocket, Watch(), SCENE.asking("Hello", "x " * 600))
     with pytest.raises(UsageError, match="nothing was said yet"):
         default_registry().execute("/explain", Recorder(engine=pocket))
 

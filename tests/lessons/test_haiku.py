@@ -172,7 +172,7 @@ def test_bad_input(pocket: Engine) -> None:
         with pytest.raises(UsageError, match="the topic is empty"):
             question(topic)
     with pytest.raises(PromptTooLongError):
-        haiku(pocket, Watch(), scene("x " * 600))
+        haiku(pocket, Watch(), Scene().asking("Hello", "x " * 600))
 
 
 def test_it_stops_at_once(pocket: Engine) -> None:

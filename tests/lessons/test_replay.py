@@ -159,6 +159,17 @@ def test_a_model_that_moved_is_asked_for_and_the_built_in_one_is_found(
     assert tell("replay", moved, "--model", builtin_path())[0] == 0
 
 
+def test_a_token_that_the_model_does_not_have_is_told(
+    written: Path, tell: Callable[..., Told], tmp_path: Path
+) -> None:
+    for broken in (
+        altered(written, tmp_path, lambda t: replace(t, prompt_ids=(*t.prompt_ids[:-1], 10**6))),
+        altered(written, tmp_path, lambda t: with_token(t, 1, id=-1)),
+    ):
+        status, _, err = tell("replay", broken)
+        assert status == 1 and "the trace is damaged: it names token" in err and "the vocabulary ends at" in err
+
+
 def test_another_version_is_told(written: Path, tell: Callable[..., Told], tmp_path: Path) -> None:
     newer = tmp_path / "newer.jsonl"
     newer.write_text(written.read_text(encoding="utf-8").replace('"version": 1', '"version": 2', 1), encoding="utf-8")

@@ -16,7 +16,7 @@ from tui_chat.commands.chatting import default_registry
 from tui_chat.config import InferenceSettings
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import Limits, SamplingParams
-from tui_chat.errors import PromptTooLongError, SamplingError
+from tui_chat.errors import SamplingError
 from tui_chat.lessons.drawing import draw, text_of
 from tui_chat.lessons.moment import next_token
 from tui_chat.lessons.report import Report
@@ -64,13 +64,10 @@ def test_logits_without_a_prompt_is_the_beginning_of_the_last_answer(pocket: Eng
 @pytest.mark.parametrize("line", ["/logits x ²", f"/logits x {'9' * 5000}", f"/logits {'9' * 5000}"])
 def test_what_is_no_number_to_count_to_is_text(pocket: Engine, line: str) -> None:
     context = Recorder(engine=pocket)
-    try:
-        found = logits(context, line)
-    except PromptTooLongError:
-        return
+    found = logits(context, line)
     assert len(found["top"]) == 5  # type: ignore[arg-type]
     ids = pocket.vocab.tokenize(line.removeprefix("/logits "), add_special=True, parse_special=True)
-    assert found["prompt_ids"] == ids
+    assert found["prompt_ids"] == ids[-511:]  # what the context has room for
 
 
 def test_a_number_behind_the_text_is_how_many_to_show(pocket: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.lessons.arithmetic import can_be_true
 from tests.lessons.contracts import check
 from tui_chat.chat.conversation import CHANGED, Conversation, Role
+from tui_chat.chat.trace_file import PERIODS, params_document
 from tui_chat.cli.program import run
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.sampling import Sampler
@@ -200,6 +202,17 @@ def test_penalties() -> None:
     assert (reopened.value, reopened.lines) == (2, ()) and "not kept" in reopened.notes[0]
 
 
+def test_a_bias_that_was_asked_for_by_a_text_counts_as_it_ran() -> None:
+    params = replace(PLAIN, logit_bias=((0, 1.5), (1, -math.inf)), repeat_penalty=2, repeat_last_n=3)
+    seen = seen_after([4.0, 3.0, -9.0], params, [0])
+    asked = {**seen.settings, "logit_bias": [["however", 1.5], ["x", "-inf"]]}
+    by_text = json.loads(json.dumps({**asked, PERIODS: [[0, params_document(params)]]}, allow_nan=False))
+    for settings_ in (seen.settings, by_text):
+        assert working("repeat-penalty", replace(seen, settings=settings_)).lines == ("5.5000 ÷ 2 = 2.7500",)
+    unknown = working("repeat-penalty", replace(seen, settings=asked))
+    assert unknown.lines == () and "logit_bias was not kept" in unknown.notes[0]
+
+
 def test_greedy() -> None:
     seen = seen_after(HALVES, replace(PLAIN, temperature=0), [])
     assert working("temperature", seen).text == "0, greedy"
@@ -217,7 +230,7 @@ def test_what_was_not_kept_is_said_to_be_missing(pocket: Engine) -> None:
     assert "no figures were kept" in reason("probability", untraced)
     assert "no figures were kept" in reason("perplexity", untraced)
     both = replace(seen, tokens=(*untraced.tokens, *seen.tokens), index=1)
-    assert "1 token of the answer is left out" in working("perplexity", both).notes[0]
+    assert "1 token is left out" in working("perplexity", both).notes[0]
     assert "times were not kept" in reason("tok/s", replace(seen, timings=None))
     assert "no second one" in reason("tok/s", replace(seen, usage=Usage(3, 0, 1)))
     assert "not loaded" in reason("context", seen)

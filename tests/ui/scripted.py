@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
@@ -43,6 +44,9 @@ from tui_chat.ui.app import TuiChatApp
 from tui_chat.ui.history import InputHistory
 from tui_chat.ui.session import Session
 from tui_chat.ui.widgets.composer import MessageInput
+
+PATIENCE_S = 60.0
+"""For how long a condition is waited for."""
 
 INFO = ModelInfo(
     path=Path("pocket.gguf"),
@@ -125,9 +129,11 @@ class FakeEngine:
     """What jobs on the engine thread may ask here."""
 
     @staticmethod
-    def read(ids: Sequence[int], start: int, stop: int, cancel: object = None) -> Iterator[tuple[TokenTrace, ...]]:
+    def read(
+        ids: Sequence[int], start: int = 0, stop: int | None = None, *, top_n: int = 20, cancel: object = None
+    ) -> Iterator[tuple[TokenTrace, ...]]:
         """Each token in a part of its own, like one that was written, without what chose it."""
-        for position in range(max(1, start), stop):
+        for position in range(max(1, start), len(ids) if stop is None else stop):
             trace = make_token(0, PIECES[ids[position] % 64], (0.97, 0.3, 0.005)[position % 3]).trace
             assert trace is not None
             yield (replace(trace, position=position, id=ids[position], stages=(), final=(), u=None),)
@@ -325,16 +331,17 @@ def make_app(
 
 
 async def settle(pilot: Pilot[Any], done: Callable[[], object], what: str = "the screen") -> None:
-    """Waits until `done()` holds.
+    """Waits until `done()` holds, however busy the machine is.
 
     Raises:
         AssertionError: it does not come to hold.
     """
-    for _ in range(200):
+    end_s = time.monotonic() + PATIENCE_S
+    await pilot.pause(0)
+    while not done():
+        if time.monotonic() > end_s:
+            raise AssertionError(f"waited in vain for {what}")
         await pilot.pause(0.02)
-        if done():
-            return
-    raise AssertionError(f"waited in vain for {what}")
 
 
 async def ready(pilot: Pilot[Any]) -> None:

@@ -219,10 +219,13 @@ async def test_tab_goes_through_the_panes_and_narrow_screens_show_one() -> None:
         await pilot.press("tab")
         await settle(pilot, lambda: isinstance(app.focused, ValueRow))
         assert "temperature" in shown(app)
+        await pilot.press("down")
+        row = app.focused
+        assert isinstance(row, ValueRow) and row.spec.name != "temperature"
         await pilot.press("tab")
         await settle(pilot, lambda: isinstance(app.focused, MessageInput))
         await pilot.press("f4")
-        await settle(pilot, lambda: isinstance(app.focused, ValueRow))
+        await settle(pilot, lambda: app.focused is row, "the row last used")
         await pilot.press("shift+tab")
         await settle(pilot, lambda: isinstance(app.focused, TokenStrip))
 

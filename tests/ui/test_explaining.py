@@ -7,13 +7,17 @@ import pytest
 from tests.ui.scripted import INFO, ScriptedWorker, make_app, make_token, ready, settle, type_in
 from tests.ui.test_chat_screen import NARROW, WIDE, shown
 from tests.ui.test_with_engine import real_app
-from tui_chat.chat.conversation import CHANGED
+from tui_chat.chat.conversation import CHANGED, Role
 from tui_chat.config import InferenceSettings
+from tui_chat.models.resolve import builtin_path
 from tui_chat.ui.app import TuiChatApp
 from tui_chat.ui.commanding import AppCommands
+from tui_chat.ui.widgets.composer import Composer
 from tui_chat.ui.widgets.report_card import ReportCard
 from tui_chat.ui.widgets.token_facts import TokenFacts
 from tui_chat.ui.widgets.token_strip import TokenStrip
+
+needs_model = pytest.mark.skipif(not builtin_path().is_file(), reason="the built-in model is not there")
 
 
 def card_text(app: TuiChatApp) -> str:
@@ -118,3 +122,50 @@ async def test_what_is_inspected_is_known_to_commands() -> None:
         assert seen.label(4) == "·token"
         offered = commands.complete("/why entr").suggestions
         assert offered[0].text == "/why entropy" and "1.830 nats" in offered[0].hint
+
+
+@needs_model
+async def test_tokens_that_nobody_drew_are_not_said_to_be_of_the_answer() -> None:
+    app = real_app()
+    async with app.run_test(size=WIDE) as pilot:
+        session = app.session
+        await settle(pilot, lambda: session.model and len(session.pieces) == session.model.n_vocab, "the model")
+        await type_in(pilot, "What is a token?")
+        await settle(pilot, lambda: session.answer and not session.answering, "the answer")
+        answer = session.answer
+        assert answer is not None
+        n = len(answer.prompt_ids)
+
+        async def explained(*keys: str) -> str:
+            cards = len(app.chat.query(ReportCard))
+            await pilot.press(*keys)
+            await settle(pilot, lambda: len(app.chat.query(ReportCard)) > cards, "the card")
+            return " ".join(card_text(app).split())
+
+        await pilot.press("f3", "p")
+        await settle(pilot, lambda: f"the prompt · {n} tokens" in shown(app), "the prompt")
+        text = await explained("home", "right", "question_mark")
+        assert f"token 2 of {n} of the prompt:" in text and "answer" not in text
+        composer = app.chat.query_one(Composer)
+        composer.begin("/why top-k")
+        composer.focus_input()
+        text = await explained("enter")
+        assert "nothing drew this token: the model was given it" in text
+        composer.begin("/why perplexity")
+        text = await explained("enter")
+        assert f"of a prompt of {n} tokens" in text and "1 token is left out" in text
+        await pilot.press("f3", "home")
+        text = await explained("question_mark")
+        assert "the model has not read this token yet, or nothing stands before it" in text
+        # The same tokens as those of the user's message, in the view of tokens.
+        await app.chat.set_view(True, focus=True)
+        asked = session.conversation.last(Role.USER)
+        assert asked is not None
+        view = app.chat._text_of(asked.id)
+        assert view is not None
+        view.focus()
+        await settle(pilot, lambda: view.tokens and view.tokens[-1].trace, "the figures")
+        text = await explained("home", "right", "question_mark")
+        assert f"token 2 of {len(view.tokens)} of the message, its template included:" in text
+        assert app.chat.inspected_id == asked.id
+        await pilot.press("ctrl+q")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import queue
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from tui_chat.config import Settings
 from tui_chat.engine.types import FinishReason, GeneratedToken
 from tui_chat.engine.worker import EngineWorker
 from tui_chat.errors import SamplingError, TraceError, UsageError
+from tui_chat.lessons.compare import Comparison, LaneSettings
 from tui_chat.lessons.recording import recorded_message
 from tui_chat.lessons.replay import compare
+from tui_chat.lessons.scene import Scene
 from tui_chat.lessons.watch import Watch
 from tui_chat.models.resolve import builtin_path
 from tui_chat.ui.archive import STORE_NAME, StoreArchive
@@ -28,6 +32,7 @@ from tui_chat.ui.progress import Answer
 from tui_chat.ui.requests import RequestBuilder
 from tui_chat.ui.resuming import newest_conversation
 from tui_chat.ui.session import Session
+from tui_chat.ui.written import text_of_answer
 
 pytestmark = pytest.mark.skipif(not builtin_path().is_file(), reason="the built-in model is not there")
 
@@ -212,6 +217,26 @@ def test_a_message_of_the_user_is_said_again_with_exact_tokens(desk: Desk) -> No
         desk.session.fork(asked.id, 1)
     with pytest.raises(UsageError):
         desk.session.fork(again.id, 10_000)
+    for call in (lambda: desk.session.fork("gone", 1), lambda: desk.session.respell("gone", (1,))):
+        with pytest.raises(UsageError, match="another conversation"):
+            call()
+    part = desk.session.pieces.index(b"\xe2")
+    for tokens, words in (((*ids, part), "part of a character"), ((), "nothing would be left")):
+        with pytest.raises(UsageError, match=words):
+            desk.session.respell(said.id, tokens)
+    assert desk.session.conversation.path[0] is said
+
+
+def test_a_message_that_cannot_be_said_again_stops_no_answer(desk: Desk) -> None:
+    desk.say("What is a token?")
+    desk.session.set_value("max_length", 400)
+    asked = desk.session.send("Tell me a long story.")
+    answer = desk.session.answer
+    assert answer is not None
+    with pytest.raises(UsageError):
+        desk.session.respell(asked.id, (10**9,))
+    assert answer.running
+    desk.finish()
 
 
 def test_a_later_turn_after_a_fork_goes_in_as_its_tokens(desk: Desk) -> None:
@@ -258,6 +283,39 @@ def bare(token: GeneratedToken) -> GeneratedToken:
 
     assert token.trace is not None
     return GeneratedToken(token.id, token.piece, unpack_trace(pack_trace(token.trace)), token.forced)
+
+
+def test_a_lane_that_was_kept_is_the_same_after_a_restart() -> None:
+    desk = Desk(grammar="list", logit_bias=((7, "-inf"),), max_length=24)
+    asked = desk.session.send("Name some things.")
+    desk.finish()
+    inference = desk.session.inference
+    hot = inference.model_copy(update={"temperature": 1.4, "dynatemp_range": 0.3})
+    lanes = (LaneSettings("a", inference, 5), LaneSettings("b", hot, 6))
+    scene = Scene(messages=desk.session.conversation.path, biased=inference, limits=inference.limits())
+    comparison = Comparison(scene, lanes)
+    desk.session.ask(lambda engine: comparison.run(engine, Watch())).result(30)
+    kept = desk.session.adopt(asked.id, hot, comparison.events(1))
+    tokens, model = list(desk.tokens(kept)), desk.session.model
+    assert model is not None and kept.usage is not None and kept.prompt_ids is not None
+    assert sum(size * count for size, count in kept.usage.chunks) == len(kept.prompt_ids)
+    stages = {stage.name: stage for token in tokens if token.trace is not None for stage in token.trace.stages}
+    assert stages["grammar"].lost is not None and stages["temperature"].note
+    before = text_of_answer(desk.session, kept.id)
+    desk.close()
+    resumed = newest_conversation()
+    assert resumed.conversation is not None
+    written = json.loads(json.dumps(dict(kept.settings), allow_nan=False))
+    assert resumed.conversation.tip == replace(kept, settings=written)
+    assert list(resumed.tokens_of[kept.id]) == tokens
+    again = Desk(resumed.conversation, resumed.tokens_of)
+    text = text_of_answer(again.session, kept.id)
+    assert before is not None and text is not None
+    assert (text.before, text.tokens, text.ran) == (before.before, before.tokens, before.ran)
+    trace = recorded_message(model, kept, again.tokens(kept))
+    outcome = again.session.ask(lambda engine: compare(engine, trace, Watch())).result(30)
+    assert outcome.difference is None
+    again.session.close(10)
 
 
 def test_steps_back_are_taken_out_of_the_message_and_the_store(desk: Desk) -> None:
@@ -372,6 +430,14 @@ def test_a_token_of_a_prompt_is_found_in_the_message_it_belongs_to() -> None:
     assert said_at(prompt, path, 7) == (second, (6, 7), 1)
     for index in (0, 3, 4, 5, 8, 9):
         assert said_at(prompt, path, index) is None
+    # The tokens of an answer and of the system text are known as theirs.
+    answer = conversation.update(replace(conversation.path[1], text="c d", ids=(9, 10)))
+    numbered = [GeneratedToken(token, b"x", None) for token in (0, 9, 10, 3, 9, 4)]
+    assert said_at(numbered, conversation.path, 2) == (answer, (9, 10), 1)
+    assert said_at(numbered, conversation.path, 4) is None
+    conversation.set_system("be brief")
+    found = said_at(tokens("<system>", "be", " brief", "<end>", "<user>", "a", " b"), conversation.path, 2)
+    assert found is not None and (found[0].role, found[1:]) == (Role.SYSTEM, ((1, 2), 1))
     # Where the template and the text share a token, that one stays.
     assert said_at(tokens("<user> a", " b", "<end>"), path, 0) is None
     assert said_at(tokens("<user>", "other", "<end>"), path, 1) is None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.ui.scripted import make_app
 from tui_chat.ui.garbage import NEVER, QUIET_S, GarbageRota
 
 
@@ -61,3 +62,10 @@ def test_cycles_set_aside_before_they_were_garbage_go_as_well(rota: GarbageRota)
     rota.look("a", 0.0, busy=False)
     assert rota.look("a", QUIET_S, busy=False)
     assert Node.alive == 0
+
+
+async def test_nothing_is_looked_at_once_the_screens_are_gone() -> None:
+    app = make_app()
+    async with app.run_test():
+        pass
+    app._collect_garbage()  # a timer may still fire while the app is taken down

@@ -37,29 +37,18 @@ def own(app: TuiChatApp) -> Waterfall | None:
     return table
 
 
-async def waited(pilot: Pilot[Any], done: Any, what: str) -> None:
-    """As `settle`, for what takes long on a busy machine."""
-    for _ in range(10):
-        try:
-            await settle(pilot, done, what)
-        except AssertionError:
-            continue
-        return
-    raise AssertionError(f"waited in vain for {what}")
-
-
 @asynccontextmanager
 async def answered(size: tuple[int, int] = WIDE, **settings: object) -> AsyncIterator[tuple[TuiChatApp, Pilot[Any]]]:
     """An app with the built-in model that has answered a question at a high temperature."""
     app = real_app(4)
     async with app.run_test(size=size) as pilot:
         session = app.session
-        await waited(pilot, lambda: session.model and len(session.pieces) == session.model.n_vocab, "the model")
+        await settle(pilot, lambda: session.model and len(session.pieces) == session.model.n_vocab, "the model")
         for name, value in {"temperature": 1.8, "min_p": 0.0, **settings}.items():
             session.set_value(name, value)
         await type_in(pilot, "Tell me a story about the sea.")
-        await waited(pilot, lambda: session.answer and not session.answering, "the answer")
-        await waited(pilot, lambda: "tok/s ·" in shown(app) or size == NARROW, "the footer")
+        await settle(pilot, lambda: session.answer and not session.answering, "the answer")
+        await settle(pilot, lambda: "tok/s ·" in shown(app) or size == NARROW, "the footer")
         yield app, pilot
         await pilot.press("ctrl+q")
 
@@ -68,7 +57,7 @@ async def answered(size: tuple[int, int] = WIDE, **settings: object) -> AsyncIte
 async def test_the_waterfall_of_a_token_is_what_chose_it() -> None:
     async with answered() as (app, pilot):
         await pilot.press("f3", "home", "right", "right")
-        await waited(pilot, lambda: own(app) is not None, "the waterfall")
+        await settle(pilot, lambda: own(app) is not None, "the waterfall")
         answer = app.session.answer
         assert answer is not None
         for _ in range(6):
@@ -84,7 +73,7 @@ async def test_the_waterfall_of_a_token_is_what_chose_it() -> None:
             assert f"u {trace.u:.4f}" in shown(app)
             position = table.position
             await pilot.press("right")
-            await waited(pilot, lambda position=position: (t := own(app)) and t.position > position, "the next")
+            await settle(pilot, lambda position=position: (t := own(app)) and t.position > position, "the next")
 
 
 @needs_model
@@ -94,11 +83,11 @@ async def test_other_settings_mark_what_they_would_have_changed_and_enter_goes_o
         first = session.answer
         assert first is not None
         await pilot.press("f3", "home")
-        await waited(pilot, lambda: own(app) is not None, "the waterfall")
+        await settle(pilot, lambda: own(app) is not None, "the waterfall")
         assert not strip.marks and not app.chat.what_if
         session.set_value("temperature", 0.4)
-        await waited(pilot, lambda: strip.marks and app.chat.query_one(StatusBar).differs, "the marks")
-        await waited(pilot, lambda: "…" not in app.chat.query_one(StatusBar).differs, "all the marks")
+        await settle(pilot, lambda: strip.marks and app.chat.query_one(StatusBar).differs, "the marks")
+        await settle(pilot, lambda: "…" not in app.chat.query_one(StatusBar).differs, "all the marks")
         table = own(app)
         assert table is not None and table.params.temperature == 0.4 and "what if" in shown(app)
         n = len(strip.marks)
@@ -107,17 +96,17 @@ async def test_other_settings_mark_what_they_would_have_changed_and_enter_goes_o
         assert "≠" in shown(app) and "would differ" in app.chat.query_one(TokenLegend).note
         # What ran is one key away, and changes nothing.
         await pilot.press("w")
-        await waited(pilot, lambda: (t := own(app)) and t.params.temperature == 1.8 and not strip.marks, "what ran")
+        await settle(pilot, lambda: (t := own(app)) and t.params.temperature == 1.8 and not strip.marks, "what ran")
         await pilot.press("w")
-        await waited(pilot, lambda: (t := own(app)) and t.params.temperature == 0.4 and strip.marks, "what if")
+        await settle(pilot, lambda: (t := own(app)) and t.params.temperature == 0.4 and strip.marks, "what if")
         mark = min(strip.marks)
         await pilot.press("n")
-        await waited(pilot, lambda: strip.current == mark and (t := own(app)) and t.params.temperature == 0.4, "a mark")
+        await settle(pilot, lambda: strip.current == mark and (t := own(app)) and t.params.temperature == 0.4, "a mark")
         table = own(app)
         assert table is not None and table.picked != first.tokens[mark].id
         would = table.picked
         await pilot.press("enter")
-        await waited(pilot, lambda: session.answer is not first and not session.answering, "the fork")
+        await settle(pilot, lambda: session.answer is not first and not session.answering, "the fork")
         fork = session.answer
         assert fork is not None
         ids = [token.id for token in fork.tokens]
@@ -129,12 +118,12 @@ async def test_other_settings_mark_what_they_would_have_changed_and_enter_goes_o
 async def test_a_slider_redraws_the_waterfall_at_once() -> None:
     async with answered() as (app, pilot):
         await pilot.press("f3", "home", "right", "right", "right")
-        await waited(pilot, lambda: own(app) is not None, "the waterfall")
+        await settle(pilot, lambda: own(app) is not None, "the waterfall")
         app.chat.query_one("#value-temperature").focus()
         await pilot.press("left", "left")
         wanted = app.session.inference.temperature
         assert wanted < 1.8
-        await waited(pilot, lambda: (t := own(app)) and t.params.temperature == wanted, "the new waterfall")
+        await settle(pilot, lambda: (t := own(app)) and t.params.temperature == wanted, "the new waterfall")
         assert f"T {wanted:.2f}" in shown(app) or f"{wanted:.2f}" in shown(app)
 
 
@@ -143,10 +132,10 @@ async def test_a_slider_redraws_the_waterfall_at_once() -> None:
 async def test_candidates_are_gone_through_sorted_and_found(size: tuple[int, int]) -> None:
     async with answered(size, top_k=40, top_p=0.9) as (app, pilot):
         await pilot.press("f3", "home")
-        await waited(pilot, lambda: own(app) is not None, "the waterfall")
+        await settle(pilot, lambda: own(app) is not None, "the waterfall")
         await pilot.press("enter")
         widget = app.chat.query_one(WaterfallTable)
-        await waited(pilot, lambda: widget.has_focus, "the focus")
+        await settle(pilot, lambda: widget.has_focus, "the focus")
         table = own(app)
         assert table is not None
         n_vocab = table.n_rows
@@ -161,14 +150,14 @@ async def test_candidates_are_gone_through_sorted_and_found(size: tuple[int, int
         assert f"{table.columns[0].highest:.2f}" in shown(app)
         await pilot.press("slash", *"th", "enter")
         pieces = app.session.pieces
-        await waited(pilot, lambda: b"th" in pieces[widget.candidate or 0], "the find")
+        await settle(pilot, lambda: b"th" in pieces[widget.candidate or 0], "the find")
         found = widget.candidate
         await pilot.press("n")
         assert widget.candidate != found and b"th" in pieces[widget.candidate or 0]
         await pilot.press("slash", *f"#{last}", "enter")
-        await waited(pilot, lambda: widget.candidate == last, "the id")
+        await settle(pilot, lambda: widget.candidate == last, "the id")
         await pilot.press("slash", *"qqqq", "enter")
-        await waited(pilot, lambda: "no candidate holds qqqq" in shown(app), "the miss")
+        await settle(pilot, lambda: "no candidate holds qqqq" in shown(app), "the miss")
         await pilot.press("c")
         token = app.chat.query_one(Inspector).token
         assert token is not None and widget.candidate == token.id
@@ -178,7 +167,7 @@ async def test_candidates_are_gone_through_sorted_and_found(size: tuple[int, int
 async def test_columns_that_do_not_fit_are_scrolled() -> None:
     async with answered(top_p=0.9, typical_p=0.95, repeat_penalty=1.2, min_p=0.02, top_n_sigma=3) as (app, pilot):
         await pilot.press("f3")
-        await waited(pilot, lambda: (t := own(app)) and len(t.columns) == 8, "the waterfall")
+        await settle(pilot, lambda: (t := own(app)) and len(t.columns) == 8, "the waterfall")
         await pilot.press("enter")
 
         def head() -> list[str]:
@@ -201,20 +190,20 @@ async def test_the_tokens_of_the_prompt_show_how_they_were_expected() -> None:
         assert session.answer is not None
         ids = session.answer.prompt_ids
         await pilot.press("f3", "p")
-        await waited(pilot, lambda: f"the prompt · {len(ids)} tokens" in shown(app), "the prompt")
+        await settle(pilot, lambda: f"the prompt · {len(ids)} tokens" in shown(app), "the prompt")
         strip = app.chat.query_one(TokenStrip)
         assert [token.id for token in strip.tokens] == list(ids)
         read = await asyncio.wrap_future(session.ask(lambda engine: [t for part in engine.read(ids) for t in part]))
         known = [token.trace for token in strip.tokens[1:]]
         assert [(t.id, t.rank) for t in known if t is not None] == [(t.id, t.rank) for t in read]
         await pilot.press("left", "left", "left")
-        await waited(pilot, lambda: own(app) is not None, "a waterfall")
+        await settle(pilot, lambda: own(app) is not None, "a waterfall")
         table, token = own(app), inspector.token
         assert table is not None and token is not None and token.trace is not None
         assert table.position == token.trace.position == len(ids) - 4
         assert table.row(token.id).p[0] == pytest.approx(token.trace.p, rel=1e-3)
         await pilot.press("home")
-        await waited(pilot, lambda: "nothing before it" in shown(app), "the first token")
+        await settle(pilot, lambda: "nothing before it" in shown(app), "the first token")
         await pilot.press("p")
         assert [token.id for token in strip.tokens] == [token.id for token in session.answer.tokens]
 
@@ -225,8 +214,8 @@ async def test_the_coming_token_has_its_waterfall_before_it_is_drawn() -> None:
         session, inspector = app.session, app.chat.query_one(Inspector)
         session.stepping.turn(on=True)
         await type_in(pilot, "And then?")
-        await waited(pilot, lambda: session.answer and session.answer.pending is not None, "a pending token")
-        await waited(pilot, lambda: own(app) is not None and "coming token" in shown(app), "its waterfall")
+        await settle(pilot, lambda: session.answer and session.answer.pending is not None, "a pending token")
+        await settle(pilot, lambda: own(app) is not None and "coming token" in shown(app), "its waterfall")
         answer, table = session.answer, own(app)
         assert answer is not None and answer.pending is not None and table is not None
         assert inspector.token is answer.pending.token
@@ -234,9 +223,9 @@ async def test_the_coming_token_has_its_waterfall_before_it_is_drawn() -> None:
         position = table.position
         assert session.stepping.control is not None
         session.stepping.control.draw()
-        await waited(pilot, lambda: (t := own(app)) and t.position == position + 1, "the next")
+        await settle(pilot, lambda: (t := own(app)) and t.position == position + 1, "the next")
         session.stop()
-        await waited(pilot, lambda: not session.answering, "the end")
+        await settle(pilot, lambda: not session.answering, "the end")
 
 
 @needs_model
@@ -244,21 +233,21 @@ async def test_while_an_answer_streams_a_selected_token_keeps_its_waterfall() ->
     app = real_app(2, endless=True)
     async with app.run_test(size=WIDE) as pilot:
         session = app.session
-        await waited(pilot, lambda: session.model is not None, "the model")
+        await settle(pilot, lambda: session.model is not None, "the model")
         await type_in(pilot, "Tell me a story.")
-        await waited(pilot, lambda: session.answer and len(session.answer.tokens) > 8, "some tokens")
-        await waited(pilot, lambda: table_of(app) is not None, "a waterfall of what streams by")
+        await settle(pilot, lambda: session.answer and len(session.answer.tokens) > 8, "some tokens")
+        await settle(pilot, lambda: table_of(app) is not None, "a waterfall of what streams by")
         await pilot.press("f3", "home", "right")
-        await waited(pilot, lambda: own(app) is not None, "the waterfall")
+        await settle(pilot, lambda: own(app) is not None, "the waterfall")
         table = own(app)
         assert session.answer is not None and table is not None
         assert table.position == session.answer.n_prompt + 1
         n = len(session.answer.tokens)
         if session.answering:
-            await waited(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) > n or not session.answering, "more")
+            await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) > n or not session.answering, "more")
         assert own(app) is not None
         await pilot.press("escape")
-        await waited(pilot, lambda: not session.answering, "the end")
+        await settle(pilot, lambda: not session.answering, "the end")
         await pilot.press("ctrl+q")
 
 

@@ -165,15 +165,16 @@ async def test_up_and_down_move_between_the_rows() -> None:
         ("seed", "18446744073709551615", 2**64 - 1),
         ("max_length", "99", 99),
         ("time_limit_s", "2.5", 2.5),
+        ("top_p", "0,9", 0.9),
     ],
 )
 async def test_typed_values(name: str, typed: str, value: float) -> None:
     app = PanelApp()
     async with app.run_test(size=(60, 24)) as pilot:
         await of(app, pilot, name)
-        await pilot.press(*("full_stop" if c == "." else c for c in typed))
+        await pilot.press(*({".": "full_stop", ",": "comma"}.get(c, c) for c in typed))
         assert app.row(name).value == getattr(DEFAULTS, name)
-        assert typed[-5:] in app.line(name)
+        assert typed[-5:].replace(",", ".") in app.line(name)
         await pilot.press("enter")
         assert app.row(name).value == value
         assert app.changes == [{name: value}]
@@ -185,6 +186,7 @@ async def test_typed_values(name: str, typed: str, value: float) -> None:
         ("temperature", "900", "temperature must be from 0 to 100"),
         ("top_p", "2", "top_p must be from 0 to 1"),
         ("top_k", "1.5", "not a whole number"),
+        ("seed", "1,024", "'1.024' is not a whole number: write 1024"),
         ("max_length", "0", "max_length must be at least 1"),
         ("min_confidence", "2", "min_confidence must be at most 1"),
     ],
@@ -193,9 +195,9 @@ async def test_a_value_that_does_not_hold_says_why_and_escape_reverts(name: str,
     app = PanelApp()
     async with app.run_test(size=(60, 24)) as pilot:
         await of(app, pilot, name)
-        await pilot.press(*("full_stop" if c == "." else c for c in typed), "enter")
+        await pilot.press(*({".": "full_stop", ",": "comma"}.get(c, c) for c in typed), "enter")
         assert reason in app.said
-        assert app.row(name).editing == typed
+        assert app.row(name).editing == typed.replace(",", ".")
         await pilot.press("escape")
         assert app.row(name).editing is None
         assert app.row(name).value == getattr(DEFAULTS, name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.ui.scripted import make_app, ready, settle
 from tests.ui.test_snapshots import SIZES, at_rest
@@ -62,7 +63,10 @@ def test_order(snap_compare: Any, size: str) -> None:
 def test_search(snap_compare: Any) -> None:
     async def play(pilot: Pilot[Any]) -> None:
         await opened(pilot)
-        await pilot.press("slash", *"pen")
+        await pilot.press("slash")
+        await settle(pilot, lambda: isinstance(pilot.app.focused, Input), "the search")
+        pilot.app.screen.query_one(Input).cursor_blink = False
+        await pilot.press(*"pen")
         await at_rest(pilot)
 
     assert snap_compare(make_app(inference=SETTINGS), terminal_size=SIZES["narrow"], run_before=play)

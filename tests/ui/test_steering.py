@@ -139,6 +139,72 @@ async def test_forks_forced_texts_and_siblings_with_the_built_in_model() -> None
 
 
 @needs_model
+async def test_a_candidate_of_any_token_of_any_message_goes_on_from_there() -> None:
+    app = real_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await real(pilot)
+        session, inspector = app.session, app.chat.query_one(Inspector)
+        session.set_system("Be brief.")
+        await type_in(pilot, "What is a token?")
+        first = await ended(pilot, app, "ended by the model")
+        await type_in(pilot, "What is a token?")
+        await settle(pilot, lambda: len(session.conversation.path) == 5, "the second turn")
+        second = await ended(pilot, app, "tokens")
+        asked = session.conversation[first.parent_id or ""]
+
+        async def chosen(place: int, token: int, done: Any, *, goes_on: bool = True) -> None:
+            inspector.select(place)
+            await pilot.pause()
+            inspector.post_message(CandidateChosen(inspector, token, goes_on=goes_on))
+            await settle(pilot, done, "what comes of it")
+
+        # In the view of tokens, the first of two messages that say the same.
+        await app.chat.set_view(True, focus=True)
+        view = app.chat._text_of(asked.id)
+        assert view is not None
+        view.focus()
+        await settle(pilot, lambda: app.chat.inspected_id == asked.id and view.tokens[-1].trace, "the figures")
+        await settle(pilot, lambda: not session.answering, "the end")
+        place = next(index for index, token in enumerate(view.tokens) if token.piece == b" token")
+        n = len(session.conversation)
+        model = session.pieces.index(b" model")
+        await chosen(place, model, lambda: len(session.conversation) == n + 2 and not session.answering)
+        said = session.conversation.last(Role.USER)
+        assert said is not None and (said.text, said.parent_id) == ("What is a model?", asked.parent_id)
+        assert said.ids is not None and model in said.ids
+
+        # In the prompt of the second answer: a token of the first one, of the system text, and of the template.
+        session.conversation.select(second.id, descend=False)
+        await app.chat.rebuild()
+        await pilot.press("f3", "p")
+        await settle(pilot, lambda: app.chat.prompt_tokens, "the prompt")
+        prompt = [token.id for token in app.chat.prompt_tokens or ()]
+        await chosen(0, model, lambda: "this token is the template's" in words(app))
+        pieces = [session.pieces[token] for token in prompt]
+        system = next(at for at in range(len(pieces)) if b"".join(pieces[at:]).startswith(b"Be brief."))
+        await chosen(system, model, lambda: "/system changes that" in words(app))
+        assert first.ids is not None
+        at = next(at for at in range(len(prompt)) if prompt[at : at + len(first.ids)] == list(first.ids))
+        await chosen(at + 3, model, lambda: session.conversation.tip is not second and not session.answering)
+        fork = session.conversation.tip
+        assert fork is not None and fork.ids is not None
+        assert (fork.forked_from, fork.n_kept, fork.ids[:4]) == (first.id, 3, (*first.ids[:3], model))
+
+        # A token that ends an answer ends the message.
+        await pilot.press("f3", "p")
+        await settle(pilot, lambda: app.chat.prompt_tokens, "the prompt")
+        prompt = [token.id for token in app.chat.prompt_tokens or ()]
+        assert session.model is not None
+        end = min(session.model.eog_ids)
+        place = [session.pieces[token] for token in prompt].index(b" token")
+        n = len(session.conversation)
+        await chosen(place, end, lambda: len(session.conversation) == n + 1, goes_on=False)
+        tip = session.conversation.tip
+        assert tip is not None and tip.text == "What is a"
+        await pilot.press("ctrl+q")
+
+
+@needs_model
 async def test_lanes_are_compared_and_one_is_kept() -> None:
     app = real_app()
     async with app.run_test(size=(120, 40)) as pilot:
@@ -154,6 +220,10 @@ async def test_lanes_are_compared_and_one_is_kept() -> None:
         assert tuple(lanes[0]["ids"]) == first.ids, "a lane is what an answer alone would be"
         assert card.report.document["diverged_at"] is not None and "◆" in card.text and "KL from lane 1" in card.text
         card.focus()
+        writer, card.comparison.model = card.comparison.model, "another"
+        await pilot.press("2")
+        await settle(pilot, lambda: "another wrote these lanes: load it to keep one" in words(app), "the refusal")
+        card.comparison.model = writer
         await pilot.press("4")
         await pilot.press("2")
         kept = await ended(pilot, app, "‹ 2/2 ›")

@@ -117,6 +117,8 @@ def test_what_is_wrong_with_a_grammar_is_said_when_it_is_set() -> None:
     with pytest.raises(TuiChatError, match="no token"):
         bench.load()
         bench.session.set_value("ban", ("/zzz/",))
+    with pytest.raises(TuiChatError, match="this model has no token 64: its vocabulary ends at 63"):
+        bench.session.set_value("ban", (64,))
 
 
 def test_a_ban_reaches_the_answer_under_way_with_the_tokens_it_means(

@@ -4,10 +4,11 @@ nothing they do changes the conversation, its cache or its settings."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from tests.ui.scripted import ScriptedWorker, make_app, ready, settle, type_in
@@ -28,6 +29,9 @@ ASKING = ("/temp", "/top-k", "/top-p", "/min-p", "/repeat-penalty", "/seed", "/t
           "/model", "/help", "/help temp")  # fmt: skip
 """The settings, asked what they do."""
 
+MODES = ("/step", "/break", "/educational")
+"""How answers are written and told of from now on: nothing is demonstrated at once."""
+
 COURSE = tuple(f"/learn {number}" for number in range(1, 11))
 
 DEMONSTRATIONS = tuple(
@@ -38,23 +42,12 @@ DEMONSTRATIONS = tuple(
 )
 
 
-async def waited(pilot: Pilot[Any], done: Callable[[], object], what: str) -> None:
-    """As `settle`, for what takes long on a busy machine."""
-    for _ in range(20):
-        try:
-            await settle(pilot, done, what)
-        except AssertionError:
-            continue
-        return
-    raise AssertionError(f"waited in vain for {what}")
-
-
 async def answered(pilot: Pilot[Any], text: str) -> None:
     app = pilot.app
     assert isinstance(app, TuiChatApp)
     before = app.session.answer
     await type_in(pilot, text)
-    await waited(pilot, lambda: app.session.answer is not before and not app.session.answering, "the answer")
+    await settle(pilot, lambda: app.session.answer is not before and not app.session.answering, "the answer")
 
 
 def reports(app: TuiChatApp) -> list[ReportCard]:
@@ -67,7 +60,7 @@ async def demonstrated(pilot: Pilot[Any], line: str) -> None:
     assert isinstance(app, TuiChatApp)
     app._commands.execute(line)
     await pilot.pause()
-    await waited(
+    await settle(
         pilot,
         lambda: not app.session.lessons and len(reports(app)) == len(app.chat.query(ReportCard)),
         f"{line} to end",
@@ -81,10 +74,14 @@ async def cached(app: TuiChatApp) -> tuple[int, ...]:
     return await asyncio.wrap_future(app.session.ask(ids))
 
 
-async def test_nothing_a_demonstration_does_changes_the_conversation() -> None:
+async def test_nothing_a_demonstration_does_changes_the_conversation(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(home))  # one of the examples saves a trace there
+    home.mkdir()
     app = real_app()
     async with app.run_test(size=(120, 40)) as pilot:
-        await waited(pilot, lambda: app.session.model is not None and app.session.pieces, "the model")
+        await settle(pilot, lambda: app.session.model is not None and app.session.pieces, "the model")
         await type_in(pilot, "/system Be brief.")
         await answered(pilot, "What is a token?")
         session = app.session
@@ -109,10 +106,10 @@ async def test_nothing_a_demonstration_does_changes_the_conversation() -> None:
             n = len(reports(app))
             await demonstrated(pilot, line)
             assert await state() == before, line
-            assert len(reports(app)) > n or line in ASKING or line.startswith("/educational"), line
+            assert len(reports(app)) > n or line in ASKING or line.startswith(MODES), line
         # The cache is not only told to be the same: the same answer comes out of it.
         await pilot.press("ctrl+r")
-        await waited(pilot, lambda: session.answer is not answer and not session.answering, "another answer")
+        await settle(pilot, lambda: session.answer is not answer and not session.answering, "another answer")
         again = session.answer
         assert again is not None and [token.id for token in again.tokens] == [token.id for token in tokens]
         assert again.usage is not None and again.usage.reused > 0
@@ -133,7 +130,7 @@ async def test_the_shown_prompt_is_the_one_that_was_sent_where_the_context_is_fu
         remember=False,
     )
     async with app.run_test(size=(120, 40)) as pilot:
-        await waited(pilot, lambda: app.session.model is not None and app.session.pieces, "the model")
+        await settle(pilot, lambda: app.session.model is not None and app.session.pieces, "the model")
         for text in ("Hello", "What is a token?", "And a piece of text?"):
             await answered(pilot, text)
             answer = app.session.answer

@@ -7,11 +7,12 @@ that is killed loses at most what came since the last one.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import struct
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -344,7 +345,7 @@ def _row(conversation_id: str, message: Message) -> tuple[object, ...]:
         message.role.value,
         _clean(message.text),
         None if message.ids is None else _pack_ids(message.ids),
-        json.dumps(dict(message.settings), default=str),
+        json.dumps(_finite(message.settings), default=str, allow_nan=False),
         message.model,
         _text(message.created),
         int(message.finished),
@@ -379,6 +380,18 @@ def _message(row: Sequence[Any]) -> Message:
         n_kept=n_kept,
         forced=_unpack_ids(forced or b""),
     )
+
+
+def _finite(value: Any) -> Any:
+    """The value with each number that JSON does not know as text, at any depth; an infinite bias is a ban."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case Mapping():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
 
 
 def _usage(stored: dict[str, Any]) -> Usage:

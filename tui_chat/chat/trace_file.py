@@ -283,9 +283,14 @@ def _logit(value: float | None) -> float:
     return -math.inf if value is None else float(value)
 
 
+def _refuse(constant: str) -> None:
+    """Python reads NaN and Infinity, which are no JSON and would equal anything."""
+    raise ValueError(f"{constant} is no JSON")
+
+
 def _parsed(path: Path, lines: Sequence[str], number: int) -> dict[str, Any]:
     try:
-        found = json.loads(lines[number])
+        found = json.loads(lines[number], parse_constant=_refuse)
     except (IndexError, ValueError) as error:
         if number == 0:
             raise TraceError(f"{path} is no trace: 'tui-chat generate --trace FILE' writes one") from error

@@ -37,7 +37,7 @@ def command(prompt: str | None, as_json: bool, model: str | None) -> None:
     """Answer PROMPT and show what happens from the settings to the last token.
 
     Settings, device, chat template, token ids, prefill with its shapes, the first token through every stage of the
-    sampler chain, the loop, why it ended, and the statistics.
+    sampler chain, the loop, why it ended, and the statistics. Of a message longer than the context, the end is used.
     """
     loaded = current_settings()
 

@@ -44,7 +44,8 @@ def command(topic: str | None, as_json: bool, model: str | None) -> None:
     """Write a haiku about TOPIC four times: greedy, at temperature 0.7, 1.5 and 2.0, with one seed.
 
     Temperature alone acts, no truncation and no penalty. Below the texts stands where they first part: the
-    distribution there, and what each temperature made of it. In a terminal the texts grow side by side.
+    distribution there, and what each temperature made of it. In a terminal the texts grow side by side. Of a topic
+    longer than the context, the beginning is used.
     """
     loaded = current_settings()
 

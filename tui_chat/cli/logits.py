@@ -28,7 +28,7 @@ def command(prompt: str | None, n: int, chat: bool, as_json: bool, model: str | 
     """Show the distribution of the token after PROMPT: logits, probabilities, entropy, the greedy choice.
 
     PROMPT is continued as it stands unless --chat is given. It may be piped in instead; without any, the beginning of
-    an answer is shown.
+    an answer is shown. Of a text longer than the context, the end is used; the report says which part.
     """
     loaded = current_settings()
     prompt = piped_text() if prompt is None else prompt
@@ -37,6 +37,7 @@ def command(prompt: str | None, n: int, chat: bool, as_json: bool, model: str | 
     def lesson(engine: Engine, watch: Watch) -> Report:
         from tui_chat.lessons.logits import logits
 
-        return logits(engine, watch, question_ids(engine, loaded.settings, text, chat=as_chat), n=n)
+        ids, used = question_ids(engine, loaded.settings, text, chat=as_chat)
+        return logits(engine, watch, ids, n=n, used=used)
 
     show(on_model(loaded, model, lesson), as_json=as_json)

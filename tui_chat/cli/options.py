@@ -265,7 +265,13 @@ _SAMPLING: tuple[Callable[[Any], Any], ...] = (
         metavar="TEXT|ID|/PATTERN/",
     ),
     _sampling("--seed", int, "Seed of the draw; a fresh one for each answer if not set."),
-    _sampling("--order", _order, "Stages of the sampler chain in their order.", metavar="STAGE,STAGE,…"),
+    _sampling(
+        "--order",
+        _order,
+        "Stages of the sampler chain in their order; one left out does not run. By default logit_bias, grammar, "
+        "penalties, dry, top_n_sigma, top_k, typical, top_p, min_p, xtc, temperature, mirostat, adaptive_p.",
+        metavar="STAGE,STAGE,…",
+    ),
 )
 
 _ANSWER: tuple[Callable[[Any], Any], ...] = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import sys
 import time
@@ -23,6 +24,9 @@ from tui_chat.errors import StorageError, TuiChatError, UsageError
 from tui_chat.language import said
 
 PROGRAM = "tui-chat"
+
+_NO_NUMBER = re.compile(r"'(?P<text>[^']*)' is not a valid (?P<kind>float|integer)")
+"""What click says of an option's value."""
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell would report it."""
@@ -93,6 +97,11 @@ def terminal_width() -> int | None:
 def _report_click(error: click.ClickException) -> int:
     message = error.format_message().rstrip(".")
     message = message[:1].lower() + message[1:]
+    if typed := _NO_NUMBER.search(message):
+        from tui_chat.display.figures import retyped
+
+        number = retyped(typed["text"], whole=typed["kind"] == "integer")
+        message += "" if number is None else f": write {number}"
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f" ({context.command_path} -h shows how)" if context else ""
     complain(message + hint)

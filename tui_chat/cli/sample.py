@@ -53,6 +53,7 @@ def command(
     """Run the sampler chain on a distribution and show what each stage leaves.
 
     Settings that are not named do nothing here: the settings file is not read. Penalties and DRY look at --last-tokens.
+    Tokens are named by their ids; what is about texts, such as a grammar, needs a model and is refused.
     """
     if (probs is None) == (logits_file is None):
         raise UsageError("give the distribution with either --probs or --logits")

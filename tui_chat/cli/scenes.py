@@ -14,6 +14,7 @@ from tui_chat.language import _
 if TYPE_CHECKING:
     from tui_chat.config import Settings
     from tui_chat.engine.engine import Engine
+    from tui_chat.lessons.excerpt import Excerpt
     from tui_chat.lessons.scene import Scene
 
 
@@ -70,15 +71,21 @@ def scene_of(engine: Engine, settings: Settings, text: str, *, seed: int = 0) ->
     return scene.asking(text, inference.system)
 
 
-def question_ids(engine: Engine, settings: Settings, text: str, *, chat: bool) -> tuple[int, ...]:
-    """The prompt of a text, through the chat template or as it stands.
+def question_ids(
+    engine: Engine, settings: Settings, text: str, *, chat: bool
+) -> tuple[tuple[int, ...], Excerpt | None]:
+    """The prompt of a text, through the chat template or as it stands, and which part of a text that is too long.
 
     Raises:
         UsageError: The text is empty.
+        PromptTooLongError: The configured system text alone does not fit into the context.
         TemplateError: The template refuses the message.
     """
+    from tui_chat.lessons.excerpt import end_of_text, part_of_message
+
     if chat:
-        return scene_of(engine, settings, text).prompt(engine).ids
+        scene, used = part_of_message(engine, scene_of(engine, settings, text), reserve=1)
+        return scene.prompt(engine).ids, used
     if not text:
         raise UsageError(_("the prompt is empty: give some text to continue"))
-    return tuple(engine.vocab.tokenize(text, add_special=True, parse_special=True))
+    return end_of_text(engine, text)

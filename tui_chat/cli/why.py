@@ -47,9 +47,16 @@ def command(figure: str | None, prompt: str | None, as_json: bool, model: str | 
         find_figure(figure)
 
     def lesson(engine: Engine, watch: Watch) -> Report:
-        from tui_chat.lessons.why import first_token, why
+        from tui_chat.lessons import excerpt
+        from tui_chat.lessons.why import ANSWER_TOKENS, first_token, why
 
-        report = why(first_token(engine, watch, scene_of(engine, loaded.settings, question)), figure)
-        return replace(report, document={**report.document, "prompt": question})
+        scene = scene_of(engine, loaded.settings, question)
+        scene, used = excerpt.part_of_message(engine, scene, reserve=ANSWER_TOKENS)
+        report = why(first_token(engine, watch, scene), figure)
+        return replace(
+            report,
+            blocks=(*excerpt.warning(used), *report.blocks),
+            document={**report.document, "prompt": scene.messages[-1].text, "excerpt": excerpt.document(used)},
+        )
 
     show(on_model(loaded, model, lesson), as_json=as_json)

@@ -104,6 +104,14 @@ def _argument(command: Command, typed: str, start: int, context: CommandContext)
         argument = command.arguments[index]
         before = rest.split()[:index]
         start += len(rest) - len(re.split(r"\s+", rest)[-1])
+    values = argument.values(context) if argument.values else ()
+    if argument.parts is not None:
+        *others, part = re.split(r"[\s,]+", typed[start:])
+        start = len(typed) - len(part)
+        typed = typed[:start] + part.replace("-", "_")
+        named = {name.strip("[]").lower().replace("-", "_") for name in others}
+        left = [pair for pair in argument.parts(context) if pair[0] not in named]
+        values = left if named else [*values, *left]
     query = typed[start:].strip("'\"")
     value = command.present(context) if command.present else ""
     if argument.present is not None:
@@ -112,7 +120,7 @@ def _argument(command: Command, typed: str, start: int, context: CommandContext)
     if value:
         hint += " · " + _("now {value}").format(value=value)
     suggestions: list[tuple[tuple[int, int, int, int], Suggestion]] = []
-    for order, (text, detail) in enumerate(argument.values(context) if argument.values else ()):
+    for order, (text, detail) in enumerate(values):
         fit = match(query, text)
         if fit is not None:
             rank = (*fit.rank, order) if query else (0, 0, 0, order)

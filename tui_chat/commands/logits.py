@@ -52,10 +52,12 @@ def _logits(context: CommandContext, invocation: Invocation) -> None:
         raise UsageError(_("nothing was said yet: give a text to continue, as in /logits The sky is"))
 
     def lesson(engine: Engine, watch: Watch) -> Report:
+        from tui_chat.lessons.excerpt import end_of_text
         from tui_chat.lessons.logits import logits
 
         if text:
-            return logits(engine, watch, engine.vocab.tokenize(text, add_special=True, parse_special=True), n=n)
+            ids, used = end_of_text(engine, text)
+            return logits(engine, watch, ids, n=n, used=used)
         prompt = scene.fitted(engine)
         return logits(engine, watch, prompt.ids, n=n, dropped=prompt.dropped)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from tui_chat.commands.every_setting import ABOUT
 from tui_chat.commands.fuzzy import did_you_mean, nearest
 from tui_chat.commands.groups import SAMPLING
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
 from tui_chat.commands.settings import show_setting
+from tui_chat.config.idle import STAGE_FIELDS
 from tui_chat.engine.types import DEFAULT_ORDER
 from tui_chat.errors import UsageError
 from tui_chat.language import N_, _
@@ -22,7 +24,11 @@ def commands() -> tuple[Command, ...]:
             group=SAMPLING,
             summary=N_("Choose the stages of the sampler chain and their order"),
             run=_order,
-            arguments=(Argument("stages", N_("stages with commas between them, or default"), _values, rest=True),),
+            arguments=(
+                Argument(
+                    "stages", N_("stages with commas between them, or default"), _values, rest=True, parts=_single
+                ),
+            ),
             details=N_(
                 "Each stage works on what the one before it left, so the order matters: min-p before the temperature "
                 "cuts the same tokens at any temperature, behind it a hot one lets more through. A stage that is not "
@@ -72,3 +78,7 @@ def _values(context: CommandContext) -> list[tuple[str, str]]:
     if context.get_setting("order") != DEFAULT_ORDER:
         found.append((_stages(context).replace(" ", ""), _("as it is now")))
     return found
+
+
+def _single(_context: CommandContext) -> list[tuple[str, str]]:
+    return [(stage, _(ABOUT[STAGE_FIELDS[stage][0]])) for stage in DEFAULT_ORDER]

@@ -184,6 +184,8 @@ class Argument:
     """The value it would change, from the words before it; None leaves that to the command."""
     rest: bool = False
     """Takes the rest of the line as it is, spaces and apostrophes and all."""
+    parts: Callable[[CommandContext], Sequence[tuple[str, str]]] | None = None
+    """(part, what it is), where it may also be a list with commas; each part is offered once."""
 
     def __str__(self) -> str:
         return f"[{self.name}]" if self.optional else self.name

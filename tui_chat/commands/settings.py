@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tui_chat.commands.groups import SAMPLING
 from tui_chat.commands.parsing import Invocation
 from tui_chat.commands.registry import Argument, Command, CommandContext
+from tui_chat.display.figures import retyped
 from tui_chat.engine.types import SamplingParams
 from tui_chat.errors import UsageError
 from tui_chat.language import N_, _, n_
@@ -314,10 +315,8 @@ def _number(word: str, command: str, *, whole: bool, example: str) -> int | floa
     try:
         return int(word) if whole else float(word)
     except ValueError as error:
-        if "," in word:
-            hint = (
-                _("write it without separators") if whole else _("write {number}").format(number=word.replace(",", "."))
-            )
+        if (number := retyped(word, whole=whole)) is not None:
+            hint = _("write it without separators") if whole else _("write {number}").format(number=number)
         else:
             hint = _("for example {line}").format(line=f"/{command} {example}")
         text = (

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
 
 from tui_chat import language
 from tui_chat.engine.bias import Resolve, Resolved, resolve_biases
@@ -49,6 +49,10 @@ def _to_bias(value: object) -> object:
     return value
 
 
+def _from_bias(bias: float) -> float | str:
+    return bias if math.isfinite(bias) else str(bias)
+
+
 def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -71,7 +75,8 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Token = Annotated[TokenId | str, BeforeValidator(_check_token)]
 Texts = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_one_or_many)]
 Names = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_split_names)]
-Bias = Annotated[float, BeforeValidator(_to_bias)]
+# JSON knows no infinity: there a ban is the text that the settings file may have, too.
+Bias = Annotated[float, BeforeValidator(_to_bias), PlainSerializer(_from_bias, when_used="json")]
 Biases = Annotated[
     tuple[Annotated[tuple[Token, Bias], Field(strict=False)], ...],
     Field(strict=False),
@@ -187,7 +192,7 @@ class InferenceSettings(_Section):
     """Most tokens in an answer."""
     stop: Texts = _LIMITS.stop
     """Texts that end an answer; they are not part of it."""
-    time_limit_s: float | None = Field(default=_LIMITS.time_limit_s, gt=0)
+    time_limit_s: float | None = Field(default=_LIMITS.time_limit_s, gt=0, allow_inf_nan=False)
     """Seconds after which an answer ends."""
     min_confidence: float | None = Field(default=_LIMITS.min_confidence, ge=0, le=1)
     """An answer ends when the best token's probability falls below this."""
@@ -229,9 +234,9 @@ class InferenceSettings(_Section):
         pairs = tuple((token, one.bias) for one in self.resolved_biases(resolve) for token in one.ids)
         return SamplingParams(**{**values, "seed": seed, "logit_bias": pairs, "grammar": self.grammar_text()})
 
-    def resolved_biases(self, resolve: Resolve | None = None) -> tuple[Resolved, ...]:
+    def resolved_biases(self, resolve: Resolve | None = None, n_vocab: int | None = None) -> tuple[Resolved, ...]:
         """Which tokens the biases and bans meet, for people to see; raises what `sampling_params` does."""
-        return resolve_biases(self.logit_bias, self.ban, resolve)
+        return resolve_biases(self.logit_bias, self.ban, resolve, n_vocab)
 
     def grammar_text(self) -> str:
         """The grammar in force as GBNF, that of the JSON schema included; empty is none.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
@@ -33,6 +33,17 @@ def wrapped(text: str, width: int) -> list[str]:
             lines += chop_cells(bare, width) or [""]
             lines[-1] += word[len(bare) :]
     return lines or [""]
+
+
+def side_by_side(parts: Iterable[str], width: int, between: str = " · ") -> list[str]:
+    """Gives the parts in lines of at most `width` cells; one that is longer has a line to itself, uncut."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and cell_len(lines[-1] + between + part) <= width:
+            lines[-1] += between + part
+        else:
+            lines.append(part)
+    return lines
 
 
 def hanging(head: str, text: str, width: int | None) -> Iterator[str]:

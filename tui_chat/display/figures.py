@@ -1,8 +1,16 @@
-"""Figures as people read them: percentages, rates, sizes, spans of time, and why an answer ended."""
+"""Figures as people read them: percentages, rates, sizes, spans of time, and why an answer ended.
+
+A figure is written alike in every language, here, in the catalogues and wherever else one is shown: a decimal point,
+and a comma between thousands. It stands beside what is typed and what other programs write (settings, flags, formulas,
+JSON, llama.cpp's log), where `0.7` cannot be `0,7` and a comma parts the values of a list; two ways to write one number
+on a screen would be worse than a foreign one. What may be typed back (the value of a setting, a seed, an id, a place in
+an answer) and shapes in formulas are not grouped.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 
 from tui_chat.engine.types import FinishReason, ModelInfo
 from tui_chat.language import N_, _
@@ -29,6 +37,9 @@ _STAGE_NAMES = {
     "xtc": "XTC",
     "temperature": "temperature",
 }
+
+_GROUPED = re.compile(r"[+-]?\d{1,3}([.,])\d{3}(\1\d{3})*")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
 
 def stage_name(name: str) -> str:
@@ -92,6 +103,21 @@ def span(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def retyped(text: str, *, whole: bool) -> str | None:
+    """Gives a number that was typed with commas as it is to be typed: `0.7` for `0,7`, `1024` for `1,024` and `1.024`.
+
+    Args:
+        text: What was typed.
+        whole: Whether a whole number is wanted, in which such a sign can only group.
+
+    Returns:
+        None where the text is no such number.
+    """
+    if whole:
+        return text.replace(",", "").replace(".", "") if _GROUPED.fullmatch(text) else None
+    return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else None
 
 
 def devices(info: ModelInfo) -> str:

@@ -98,7 +98,7 @@ def first_pieces(pieces: Sequence[bytes], text: str) -> tuple[int, ...]:
 
 
 def resolve_biases(
-    biases: Sequence[tuple[Spec, float]], bans: Sequence[Spec], resolve: Resolve | None
+    biases: Sequence[tuple[Spec, float]], bans: Sequence[Spec], resolve: Resolve | None, n_vocab: int | None = None
 ) -> tuple[Resolved, ...]:
     """What biases and bans mean, each by itself.
 
@@ -106,15 +106,18 @@ def resolve_biases(
         biases: (what, nats added to its logit).
         bans: What never comes.
         resolve: For texts and patterns; None where there is no model.
+        n_vocab: Tokens there are, where that is known.
 
     Raises:
-        SamplingError: A text is no token, or a token is both banned and biased.
+        SamplingError: A text or an id is no token, or a token is both banned and biased.
     """
     found = []
     for spec, bias in (*biases, *((ban, -math.inf) for ban in bans)):
         if isinstance(spec, str) and resolve is None:
             raise SamplingError(f"without a model {spec!r} is not a token: name it by id")
         ids = tuple(resolve(spec)) if isinstance(spec, str) and resolve is not None else (int(spec),)
+        if n_vocab is not None and any(not 0 <= token < n_vocab for token in ids):
+            raise SamplingError(f"this model has no token {spec}: its vocabulary ends at {n_vocab - 1}")
         found.append(Resolved(spec, bias, ids))
     banned = {token: one for one in found if one.bias == -math.inf for token in one.ids}
     for one in found:

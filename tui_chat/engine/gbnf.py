@@ -9,7 +9,8 @@ a character (it would expand them without end), and rules no text can ever compl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -276,27 +277,37 @@ class _Parser:
         return low, None if high is not None and high > _MAX_REPETITIONS else high
 
     def _class(self) -> None:
+        start = self._pos
         self._pos += 1
-        if self._peek() == "^":
-            self._pos += 1
+        negated = self._peek() == "^"
+        self._pos += negated
+        ranges: list[tuple[int, int]] = []
         while self._peek() != "]":
-            self._char("a closing bracket ]")
+            at = self._pos
+            low = high = self._char("a closing bracket ]")
             if self._peek() == "-" and self._peek(1) != "]":
                 self._pos += 1
-                self._char("the end of the range")
+                high = self._char("the end of the range")
+            if high < low:
+                self._fail(f"the range {self._text[at : self._pos]} ends before it begins", at)
+            ranges.append((low, high))
         self._pos += 1
+        if negated and _is_everything(ranges):
+            self._fail("this class leaves out every character, so no text is allowed here", start)
 
-    def _char(self, awaited: str) -> None:
+    def _char(self, awaited: str) -> int:
         char = self._peek()
         if not char:
             self._fail(f"the text ends where {awaited} must come")
         if char != "\\":
             self._pos += 1
-            return
+            return ord(char)
         match = _ESCAPE.match(self._text, self._pos)
         if match is None:
             self._fail(f'\\{self._peek(1)} is no escape: there are \\n \\r \\t \\\\ \\" \\[ \\] \\- \\x41 \\u0041')
         self._pos = match.end()
+        name = match[0][1]
+        return int(match[0][2:], 16) if name in "xuU" else ord({"n": "\n", "r": "\r", "t": "\t"}.get(name, name))
 
     def _token(self) -> None:
         start = self._pos
@@ -344,6 +355,16 @@ _TOKEN = re.compile(r"<\[([0-9]{1,9})\]>|<[^>]*>")
 def _is_empty_class(text: str) -> bool:
     """llama.cpp reads [] and [^] as nothing at all."""
     return text in ("[]", "[^]")
+
+
+def _is_everything(ranges: Sequence[tuple[int, int]]) -> bool:
+    """Whether they hold every character there is."""
+    missing = 0
+    for low, high in sorted(ranges):
+        if low > missing:
+            return False
+        missing = max(missing, high + 1)
+    return missing > sys.maxunicode
 
 
 def _least(rules: Mapping[str, _Rule], *, chars: bool) -> set[str]:

@@ -321,7 +321,9 @@ class Generation:
 
     def _confidence_check(self) -> Distribution | None:
         """The distribution, if a limit needs it before the token is chosen."""
-        return self._tracer.measure(self._logits) if self._request.limits.min_confidence is not None else None
+        if self._request.limits.min_confidence is None:
+            return None
+        return self._tracer.measure(self._logits, position=len(self._context.ids))
 
     def _token(
         self, choice: Choice, distribution: Distribution | None, position: int, seconds: float
@@ -332,7 +334,7 @@ class Generation:
             selection = None if self._banned else choice.selection
             if self._recent is not None:
                 selection = self._recent.put(self._context.key(position), self._logits, selection)
-            distribution = distribution or self._tracer.measure(self._logits, selection)
+            distribution = distribution or self._tracer.measure(self._logits, selection, position=position)
             trace = self._tracer.trace(self._logits, distribution, choice, position, piece, seconds)
         return GeneratedToken(choice.id, piece, trace, forced=bool(self._banned))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,28 @@ def schema_to_gbnf(text: str, source: str = "JSON schema") -> str:
         raise GrammarError(
             f"this part of the schema cannot be made a grammar: {error}", line=line, column=column, source=source
         ) from error
-    check(grammar, source)
+    try:
+        check(grammar, source)
+    except GrammarError as error:  # line and column are those of the grammar, which nobody sees
+        raise GrammarError(
+            f"the schema asks for what a grammar cannot say: in the one made of it, {error.message}",
+            line=1,
+            column=1,
+            source=source,
+        ) from error
     return grammar
+
+
+def _allows_nothing(schema: Mapping[str, Any]) -> str:
+    """Why no value is what a part of a schema describes; empty where there is one, as far as can be seen."""
+    for name in ("enum", "anyOf", "oneOf", "type"):
+        if schema.get(name) == []:
+            return f"{name} lists nothing, so no value is allowed"
+    for least, most in (("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems")):
+        low, high = schema.get(least), schema.get(most)
+        if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+            return f"{least} is {low:g}, {most} only {high:g}, so no value is allowed"
+    return ""
 
 
 class _Refused(Exception):  # noqa: N818  # it goes no further than `schema_to_gbnf`
@@ -83,6 +103,8 @@ def _convert(schema: dict[str, Any]) -> str:
         def visit(self, schema: Any, name: str) -> Any:
             nonlocal part
             outer, part = part, schema
+            if isinstance(schema, dict) and (why := _allows_nothing(schema)):
+                raise ValueError(why)
             rule = super().visit(schema, name)
             part = outer
             return rule

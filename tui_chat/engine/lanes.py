@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,8 @@ class LaneStep:
     lanes: tuple[LaneMoment, ...]
     diverged_at: int | None
     """The first step in which not all lanes had the same token, if there was one until now."""
+    chunks: tuple[tuple[int, int], ...] = ()
+    """How the prompt came into the cache of each lane, see `Context.chunks`."""
 
 
 class _Lane:
@@ -109,7 +112,7 @@ def compare_lanes(
     try:
         for params in settings:
             lanes.append(_Lane(params, limits, info, vocab, prompt_ids))
-        _read(native, prompt_ids[:-1], cancel)
+        chunks = _read(native, prompt_ids, cancel)
         native.share(len(lanes))
         for index in range(limits.max_tokens):
             running = [number for number, lane in enumerate(lanes) if lane.alive]
@@ -119,7 +122,11 @@ def compare_lanes(
                 raise CancelledError("the comparison was stopped")
             rows = dict(zip(running, native.all_logits(len(running)), strict=True))
             drawn = {
-                number: (row, lanes[number].sampler.choose(row, position + index + 1), tracer.measure(row))
+                number: (
+                    row,
+                    lanes[number].sampler.choose(row, position + index + 1),
+                    tracer.measure(row, position=position + index + 1),
+                )
                 for number, row in rows.items()
             }
             moments: list[LaneMoment] = []
@@ -139,20 +146,25 @@ def compare_lanes(
                 moments.append(LaneMoment(token, text, ended, *kl))
             if diverged_at is None and len({moment.token and moment.token.id for moment in moments}) > 1:
                 diverged_at = index
-            yield LaneStep(index, tuple(moments), diverged_at)
+            yield LaneStep(index, tuple(moments), diverged_at, chunks)
     finally:
         native.abort_with(None)
         for lane in lanes:
             lane.sampler.close()
 
 
-def _read(native: NativeContext, ids: Sequence[int], cancel: CancelFlag) -> None:
+def _read(native: NativeContext, prompt_ids: Sequence[int], cancel: CancelFlag) -> tuple[tuple[int, int], ...]:
+    """Evaluate all but the last token, which each lane begins with; gives the chunks, that one included."""
+    ids, sizes = prompt_ids[:-1], list[int]()
     native.abort_with(cancel)
     for at in range(0, len(ids), native.n_batch):
-        if cancel.is_set() or not native.decode(ids[at : at + native.n_batch], at, logits=False):
+        chunk = ids[at : at + native.n_batch]
+        if cancel.is_set() or not native.decode(chunk, at, logits=False):
             raise CancelledError("the prompt was stopped while it was read")
+        sizes.append(len(chunk))
     # From here on a step is let end: half a batch would leave the lanes at different places.
     native.abort_with(None)
+    return tuple((size, sum(1 for _ in equal)) for size, equal in groupby((*sizes, 1)))
 
 
 def _advance(

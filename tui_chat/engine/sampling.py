@@ -22,13 +22,13 @@ from tui_chat.engine.draws import uniform as uniform
 from tui_chat.engine.feedback import State
 from tui_chat.engine.grammar import Grammar, Verdict
 from tui_chat.engine.samplers import CandidateArray
-from tui_chat.engine.selection import Selection, falling, select
+from tui_chat.engine.selection import Selection, falling, refuse, select
 from tui_chat.engine.shortcut import Shortcut
 from tui_chat.engine.stages import FLOAT32_HOLDS, REMEMBERING, Stage, make_stages, own_top_p
 from tui_chat.engine.stages import penalty_window as penalty_window
 from tui_chat.engine.types import Candidate, SamplingParams, StageTrace
 from tui_chat.engine.vocabulary import Vocabulary
-from tui_chat.errors import DecodeError, SamplingError
+from tui_chat.errors import SamplingError
 
 Watch = Callable[[str, NDArray[np.void]], None]
 """Takes a stage's name and the candidates it left: (n,) of `CANDIDATE`, in any order, to be read at once."""
@@ -176,7 +176,7 @@ class Sampler:
         touched = self._touched()
         selection = select(logits, self._shortcut.room + len(touched))
         if not math.isfinite(selection.highest):
-            _refuse(logits, selection.highest, position)
+            refuse(logits, selection.highest, position)
         early = self._grammar if any(stage.name == "grammar" for stage in self._before) else None
         exact = show != 0 or watch is not None or not prefilter
         pool = None if exact else self._shortcut.pool(logits, selection, touched, early)
@@ -227,17 +227,6 @@ class Sampler:
         u = self._u(position)
         picked = min(int(np.searchsorted(np.cumsum(p), u, side="right")), len(ids) - 1)
         return Choice(int(ids[picked]), u, stages, ids, p, selection, verdict)
-
-
-def _refuse(logits: NDArray[np.float32], highest: float, position: int) -> None:
-    if highest == -math.inf:
-        raise SamplingError(f"no token can be chosen at position {position}: every logit is -inf")
-    wrong = np.flatnonzero(np.isnan(logits) | (logits == np.inf))
-    others = f" and {len(wrong) - 1:,} others" if len(wrong) > 1 else ""
-    raise DecodeError(
-        f"the model gave {logits[wrong[0]]} as a logit at position {position}, for token {wrong[0]}{others}: "
-        "its weights or the build are broken"
-    )
 
 
 def softmax(logits: NDArray[np.floating], highest: np.floating | None = None) -> NDArray[np.float64]:

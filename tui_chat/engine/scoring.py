@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tui_chat.engine.context import Context
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.expsums import ExpSums
+from tui_chat.engine.selection import refuse
 from tui_chat.engine.tracing import Tracer, rank
 from tui_chat.engine.types import TokenTrace
 from tui_chat.engine.vocabulary import Vocabulary
-from tui_chat.errors import DecodeError
 
 _LOGITS_BYTES = 64 << 20
 """Most memory for the logits of a batch."""
@@ -53,25 +53,27 @@ def score(context: Context, ids: Sequence[int], cancel: CancelFlag | None = None
     targets = np.asarray(ids[1:], np.int64)
     for start in range(0, len(targets), context.n_outputs):
         part = targets[start : start + context.n_outputs]
-        yield score_rows(context.extend(ids[start : start + len(part)], cancel), part)
+        yield score_rows(context.extend(ids[start : start + len(part)], cancel), part, start + 1)
 
 
-def score_rows(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Scores:
+def score_rows(logits: NDArray[np.float32], targets: NDArray[np.int64], position: int = 0) -> Scores:
     """The figures of tokens from the distributions they could have come from; see `Tracer.measure` for the sums.
 
     Args:
         logits: (n, n_vocab) float32, contiguous.
         targets: (n,) the tokens.
+        position: Index in the context of the first of them.
 
     Raises:
-        DecodeError: A logit is NaN or infinite.
+        DecodeError: A logit is NaN or +inf.
+        SamplingError: All logits for a token are -inf.
     """
     rows = np.arange(len(targets))
     best = logits.argmax(axis=1)
     highest, reached = logits[rows, best].astype(np.float64), logits[rows, targets]
     if not np.isfinite(highest).all():
-        broken = highest[~np.isfinite(highest)][0]
-        raise DecodeError(f"the model gave {broken} as a logit: its weights or the build are broken")
+        row = int(np.flatnonzero(~np.isfinite(highest))[0])
+        refuse(logits[row], float(highest[row]), position + row)
     exp_sums = ExpSums()
     sums = np.array([exp_sums(row, top) for row, top in zip(logits, highest.tolist(), strict=True)])
     total, weighted = sums[:, 0], sums[:, 1]
@@ -111,7 +113,7 @@ def read(
         rows = context.extend(ids[begin - 1 : begin - 1 + len(part)], cancel)
         traces = []
         for position, (token, logits) in enumerate(zip(part, rows, strict=True), start=begin):
-            found = tracer.measure(logits)
+            found = tracer.measure(logits, position=position)
             traces.append(
                 TokenTrace(
                     position=position,

@@ -8,10 +8,13 @@ carried from token to token.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tui_chat.errors import DecodeError, SamplingError
 
 _ROWS = 64
 
@@ -92,3 +95,25 @@ def falling(ids: NDArray[np.int32], logits: NDArray[np.float32]) -> tuple[NDArra
 
 
 _ALL_BUT_SIGN = np.int32(0x7FFFFFFF)
+
+
+def refuse(logits: NDArray[np.float32], highest: float, position: int) -> NoReturn:
+    """Say what is wrong with logits whose best is not finite.
+
+    Args:
+        logits: (n_vocab,) float32.
+        highest: The best of them, as in `Selection`.
+        position: Index in the context of the token that they are for.
+
+    Raises:
+        DecodeError: A logit is NaN or +inf.
+        SamplingError: All are -inf.
+    """
+    if highest == -math.inf:
+        raise SamplingError(f"no token can be chosen at position {position}: every logit is -inf")
+    wrong = np.flatnonzero(np.isnan(logits) | (logits == np.inf))
+    others = f" and {len(wrong) - 1:,} others" if len(wrong) > 1 else ""
+    raise DecodeError(
+        f"the model gave {logits[wrong[0]]} as a logit at position {position}, for token {wrong[0]}{others}: "
+        "its weights or the build are broken"
+    )

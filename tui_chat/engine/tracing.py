@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from tui_chat.engine.expsums import ExpSums
 from tui_chat.engine.sampling import Choice
-from tui_chat.engine.selection import Selection, best_first, select
+from tui_chat.engine.selection import Selection, best_first, refuse, select
 from tui_chat.engine.types import StageTrace, TokenTrace
-from tui_chat.errors import DecodeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,9 @@ class Tracer:
         self._exp_sums = ExpSums()
         self._top_n = min(top_n, n_vocab)
 
-    def measure(self, logits: NDArray[np.float32], selection: Selection | None = None) -> Distribution:
+    def measure(
+        self, logits: NDArray[np.float32], selection: Selection | None = None, *, position: int = 0
+    ) -> Distribution:
         """Logsumexp, entropy and the best tokens of a raw distribution.
 
         With e = exp(l - max): logsumexp = max + ln(sum e), entropy = ln(sum e) - sum(e (l - max)) / sum e.
@@ -52,11 +53,16 @@ class Tracer:
         Args:
             logits: (n_vocab,) float32.
             selection: The best of them, if they are known.
+            position: Index in the context of the token that they are for.
+
+        Raises:
+            DecodeError: A logit is NaN or +inf.
+            SamplingError: All are -inf.
         """
         if selection is None or len(selection.ids) < self._top_n:
             selection = select(logits, self._top_n)
         if not math.isfinite(selection.highest):
-            raise DecodeError(f"the model gave {selection.highest} as a logit: its weights or the build are broken")
+            refuse(logits, selection.highest, position)
         top = best_first(selection.ids, logits)[: self._top_n]
         total, weighted = self._exp_sums(logits, selection.highest)
         return Distribution(

@@ -24,7 +24,7 @@ def biases(engine: Engine, settings: InferenceSettings) -> Report:
     Raises:
         SamplingError: A text is no token of the model, a pattern is found in none, or a token is banned and biased.
     """
-    found = settings.resolved_biases(engine.vocab.resolve)
+    found = settings.resolved_biases(engine.vocab.resolve, engine.info.n_vocab)
     rows: list[tuple[Cell, ...]] = []
     for one in found:
         named = ", ".join(f"{token} {piece_label(engine.vocab.piece(token))}" for token in one.ids[:SHOWN])

@@ -125,7 +125,10 @@ class Comparison:
         self._scene = asked if asked.messages else asked.asking(_(EXAMPLE_QUESTION))
         self._wanted = tuple(lanes)
         self._prompt_ids: tuple[int, ...] = ()
+        self._chunks: tuple[tuple[int, int], ...] = ()
         self.runs: tuple[LaneRun, ...] = ()
+        self.model = ""
+        """Name of the model that wrote the lanes."""
         self.ended = False
         """Whether there are answers to be kept."""
 
@@ -139,6 +142,7 @@ class Comparison:
         self.runs = tuple(
             LaneRun(lane, lane.inference.sampling_params(lane.seed, engine.vocab.resolve)) for lane in self._wanted
         )
+        self.model = engine.info.name
         prompt = self._scene.fitted(engine)
         self._prompt_ids = prompt.ids
         shown_at, parted = 0.0, None
@@ -169,7 +173,7 @@ class Comparison:
             GenerationFinished(
                 0,
                 run.ended or FinishReason.CANCELLED,
-                Usage(len(self._prompt_ids), 0, n),
+                Usage(len(self._prompt_ids), 0, n, self._chunks),
                 Timings(
                     prefill_s=seconds[0],
                     ttft_s=seconds[0],
@@ -185,6 +189,7 @@ class Comparison:
         return self._wanted[number].inference
 
     def _take(self, step: LaneStep) -> None:
+        self._chunks = step.chunks
         for run, moment in zip(self.runs, step.lanes, strict=True):
             run.take(moment)
 
@@ -242,7 +247,7 @@ def _spans(run: LaneRun, parted: int | None) -> tuple[Span, ...]:
 
 def _state(run: LaneRun) -> str:
     n = len(run.tokens)
-    tokens = n_("{n} token", "{n} tokens", n).format(n=n)
+    tokens = n_("{n} token", "{n} tokens", n).format(n=f"{n:,}")
     return f"{tokens} …" if run.ended is None else f"{tokens} · {_(FINISH_WORDS[run.ended])}"
 
 

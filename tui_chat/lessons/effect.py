@@ -47,13 +47,13 @@ def effect(engine: Engine, watch: Watch, scene: Scene, field: str, value: object
             "Nothing was asked yet: it is the first token of an answer to `{example}`, after {n} token of prompt.",
             "Nothing was asked yet: it is the first token of an answer to `{example}`, after {n} tokens of prompt.",
             n_prompt,
-        ).format(n=n_prompt, example=_(EXAMPLE_QUESTION))
+        ).format(n=f"{n_prompt:,}", example=_(EXAMPLE_QUESTION))
     else:
         where = n_(
             "It is the first token of an answer to your last message, after {n} token of prompt.",
             "It is the first token of an answer to your last message, after {n} tokens of prompt.",
             n_prompt,
-        ).format(n=n_prompt)
+        ).format(n=f"{n_prompt:,}")
     return Report(
         title=field,
         blocks=[

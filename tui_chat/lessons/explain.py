@@ -22,6 +22,7 @@ from tui_chat.engine.types import (
     SamplingParams,
 )
 from tui_chat.language import _, n_
+from tui_chat.lessons import excerpt
 from tui_chat.lessons.allocation import Allocation, read_log
 from tui_chat.lessons.documents import token_text
 from tui_chat.lessons.pipeline import Pipeline, pipeline_document
@@ -72,15 +73,17 @@ def explain(engine: Engine, watch: Watch, scene: Scene) -> Report:
         scene: The messages and the settings they are answered with.
 
     Raises:
-        PromptTooLongError: The last message alone does not fit into the context.
+        PromptTooLongError: The last message of a conversation does not fit into the context. Where nothing was said
+            before it, its end is used and the report says so.
         TemplateError: The template refuses the messages.
         SamplingError: The settings leave no token to choose.
         CancelledError: It was stopped.
     """
+    scene, used = excerpt.part_of_message(engine, scene, reserve=scene.limits.max_tokens)
     prompt = scene.fitted(engine)
     pipeline = Pipeline(prompt, scene.sampling(engine), scene.limits)
     origin = scene.template(engine).origin
-    given = (*_settings(engine, pipeline), *_model(engine.info), *_template(engine, origin, prompt))
+    given = (*_settings(engine, pipeline), *_model(engine.info), *_template(engine, origin, prompt, used))
 
     def report(document: Mapping[str, object]) -> Report:
         return Report(_("explain"), (*given, *_measured(engine, pipeline)), document)
@@ -94,14 +97,15 @@ def explain(engine: Engine, watch: Watch, scene: Scene) -> Report:
                 watch.show(report({}))
                 watch.say(_progress(pipeline))
     watch.check()
-    return report(pipeline_document(engine, origin, pipeline))
+    return report({**pipeline_document(engine, origin, pipeline), "excerpt": excerpt.document(used)})
 
 
 def _progress(pipeline: Pipeline) -> str:
     if not pipeline.tokens:
-        return _("prefill: {done} of {total} tokens").format(done=pipeline.n_read, total=len(pipeline.prompt.ids))
+        total = len(pipeline.prompt.ids)
+        return _("prefill: {done} of {total} tokens").format(done=f"{pipeline.n_read:,}", total=f"{total:,}")
     n = len(pipeline.tokens)
-    return n_("the loop: {n} token", "the loop: {n} tokens", n).format(n=n)
+    return n_("the loop: {n} token", "the loop: {n} tokens", n).format(n=f"{n:,}")
 
 
 def _measured(engine: Engine, pipeline: Pipeline) -> Iterator[Block]:
@@ -166,7 +170,7 @@ def _model(info: ModelInfo) -> list[Block]:
     ]
 
 
-def _template(engine: Engine, origin: TemplateOrigin, prompt: Prompt) -> list[Block]:
+def _template(engine: Engine, origin: TemplateOrigin, prompt: Prompt, used: excerpt.Excerpt | None) -> list[Block]:
     made_by = {
         "settings": _("The template of the settings turns the messages into one text."),
         "model": _("The template in the model file turns the messages into one text."),
@@ -174,7 +178,7 @@ def _template(engine: Engine, origin: TemplateOrigin, prompt: Prompt) -> list[Bl
     }[origin.kind]
     head, tail = _ends(prompt.ids)
     left_out = len(prompt.ids) - len(head) - len(tail)
-    gap = Span(n_("… {n} token …", "… {n} tokens …", left_out).format(n=left_out), Tone.DIM)
+    gap = Span(n_("… {n} token …", "… {n} tokens …", left_out).format(n=f"{left_out:,}"), Tone.DIM)
     rendered = [_rendered(engine, head), _rendered(engine, tail)]
     listed = [tuple(_numbered(engine, token) for token in part) for part in (head, tail)]
     n_control = sum(engine.vocab.is_special(token) for token in prompt.ids)
@@ -184,6 +188,7 @@ def _template(engine: Engine, origin: TemplateOrigin, prompt: Prompt) -> list[Bl
         # The first note of a fallback says what has just been said.
         *(Words(_(note), Tone.WARN) for note in prompt.notes[origin.kind == "fallback" :]),
         *warning(prompt.dropped),
+        *excerpt.warning(used),
         Verbatim((*rendered[0], Span("\n"), gap, Span("\n"), *rendered[1]) if left_out else rendered[0]),
         Heading(_("4 · Token ids")),
         Words(
@@ -191,7 +196,7 @@ def _template(engine: Engine, origin: TemplateOrigin, prompt: Prompt) -> list[Bl
                 "The tokenizer gives {n} token, {special} of them special; the model sees the numbers alone:",
                 "The tokenizer gives {n} tokens, {special} of them special; the model sees the numbers alone:",
                 len(prompt.ids),
-            ).format(n=len(prompt.ids), special=n_control)
+            ).format(n=f"{len(prompt.ids):,}", special=f"{n_control:,}")
         ),
         Flow((*listed[0], Span("  "), gap, Span("  "), *listed[1]) if left_out else listed[0]),
     ]
@@ -229,8 +234,8 @@ def _prefill(engine: Engine, pipeline: Pipeline) -> list[Block]:
         heading,
         Words(
             passed.format(
-                n=n,
-                batches=pipeline.n_batches,
+                n=f"{n:,}",
+                batches=f"{pipeline.n_batches:,}",
                 span=span(pipeline.prefill_s),
                 rate=rate(n / pipeline.prefill_s),
             )
@@ -397,7 +402,7 @@ def _loop(engine: Engine, pipeline: Pipeline) -> list[Block]:
             )
         )
     if more := max(0, len(pipeline.tokens) - _ROWS):
-        blocks.append(Words(n_("… and {n} more", "… and {n} more", more).format(n=more), Tone.DIM))
+        blocks.append(Words(n_("… and {n} more", "… and {n} more", more).format(n=f"{more:,}"), Tone.DIM))
     if pipeline.text:
         blocks += [Heading(_("The answer")), Flow(tuple(map(Span, _WORDS.findall(pipeline.text))))]
     return blocks
@@ -405,16 +410,17 @@ def _loop(engine: Engine, pipeline: Pipeline) -> list[Block]:
 
 def _statistics(engine: Engine, pipeline: Pipeline, done: GenerationFinished) -> list[Block]:
     usage, timings = done.usage, done.timings
-    used = usage.prompt + usage.generated
+    generated = usage.generated
+    used = usage.prompt + generated
     assert pipeline.prefill_s is not None and pipeline.ttft_s is not None
     rows = [
         (_("stop reason"), _ending(engine, done)),
-        (_("tokens"), _("{prompt} of prompt, {n} generated").format(prompt=usage.prompt, n=usage.generated)),
-        (_("context"), _("{used} of {n_ctx} places").format(used=used, n_ctx=engine.context.n_ctx)),
+        (_("tokens"), _("{prompt} of prompt, {n} generated").format(prompt=f"{usage.prompt:,}", n=f"{generated:,}")),
+        (_("context"), _("{used} of {n_ctx} places").format(used=f"{used:,}", n_ctx=f"{engine.context.n_ctx:,}")),
         (_("first token"), _("after {span}").format(span=span(pipeline.ttft_s))),
         (_("prefill"), f"{span(pipeline.prefill_s)}, {rate(usage.prompt / pipeline.prefill_s)}"),
     ]
-    if usage.generated > 1:
+    if generated > 1:
         rows.append((_("decode"), f"{span(timings.decode_s)}, {rate(timings.tokens_per_s)}"))
     if (perplexity := pipeline.perplexity) is not None:
         rows.append(

@@ -34,8 +34,9 @@ from tui_chat.engine.types import (
     SamplingParams,
     TokensGenerated,
 )
-from tui_chat.errors import PromptTooLongError, UsageError
+from tui_chat.errors import UsageError
 from tui_chat.language import N_, _, n_
+from tui_chat.lessons import excerpt
 from tui_chat.lessons.documents import token_text
 from tui_chat.lessons.moment import cooled, entropy
 from tui_chat.lessons.report import (
@@ -98,19 +99,20 @@ def haiku(engine: Engine, watch: Watch, scene: Scene) -> Report:
     Args:
         engine: Its cache stays as it is.
         watch: Shown the texts while they grow; stops them.
-        scene: The message, the seed and the template; nothing else of its settings acts here.
+        scene: The message, the seed and the template; nothing else of its settings acts here. Of a message that is too
+            long, the beginning is used: there stands what to write.
 
     Raises:
-        PromptTooLongError: The message does not fit into the context.
+        PromptTooLongError: The system text alone does not fit into the context.
         ModelMemoryError: There is no room for four caches of the message's size.
         TemplateError: The template refuses the message.
         CancelledError: It was stopped.
     """
-    asked = scene.messages[-1].text
-    prompt = replace(scene, enable_thinking=False, prefill="").prompt(engine)
-    if len(prompt.ids) >= engine.context.n_ctx:
-        raise PromptTooLongError(len(prompt.ids), engine.context.n_ctx)
-    seed = scene.params.seed
+    scene, used = excerpt.part_of_message(
+        engine, replace(scene, enable_thinking=False, prefill=""), reserve=MAX_TOKENS, beginning=True
+    )
+    prompt = scene.prompt(engine)
+    asked, seed = _Asked(scene.messages[-1].text, used), scene.params.seed
     runs = [_Run(name, temperature) for name, temperature in TEMPERATURES]
     with ExitStack() as stack:
         asides = [stack.enter_context(engine.aside(len(prompt.ids) + MAX_TOKENS)) for _run in runs]
@@ -131,6 +133,14 @@ def haiku(engine: Engine, watch: Watch, scene: Scene) -> Report:
             shared = runs[0].ids[:index]
             parting = _Parting(shared, asides[0].logits([*prompt.ids, *shared], watch.cancel), runs)
     return _report(engine, asked, prompt, seed, runs, parting)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The message, and which part of it that is, where it is not all."""
+
+    text: str
+    used: excerpt.Excerpt | None
 
 
 @dataclass(slots=True)
@@ -185,11 +195,12 @@ def _stream(aside: Engine, request: GenerationRequest, cancel: CancelFlag) -> Ge
 
 
 def _report(
-    engine: Engine, asked: str, prompt: Prompt, seed: int, runs: Sequence[_Run], parting: _Parting | None
+    engine: Engine, asked: _Asked, prompt: Prompt, seed: int, runs: Sequence[_Run], parting: _Parting | None
 ) -> Report:
     done = all(run.finished for run in runs)
     blocks: list[Block] = [
-        Words(asked, Tone.ACCENT),
+        Words(asked.text, Tone.ACCENT),
+        *excerpt.warning(asked.used),
         *(Words(_(note), Tone.WARN) for note in prompt.notes),
         Lanes(tuple(_lane(engine, run, runs[0]) for run in runs), _LANE_WIDTH),
     ]
@@ -330,11 +341,12 @@ def _share(p: float, *, picked: bool) -> Span:
 
 
 def _document(
-    engine: Engine, asked: str, prompt: Prompt, seed: int, runs: Sequence[_Run], parting: _Parting | None
+    engine: Engine, asked: _Asked, prompt: Prompt, seed: int, runs: Sequence[_Run], parting: _Parting | None
 ) -> dict[str, object]:
     return {
         "model": engine.info.name,
-        "prompt": asked,
+        "prompt": asked.text,
+        "excerpt": excerpt.document(asked.used),
         "prompt_tokens": len(prompt.ids),
         "seed": seed,
         "runs": [

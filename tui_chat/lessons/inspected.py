@@ -1,11 +1,13 @@
-"""One token of an answer and all that was kept of it: what `/why` explains figures from."""
+"""One token of an answer, or of what was given before it, and all that was kept of it: what `/why` explains figures
+from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from tui_chat.chat.conversation import CHANGED, Message
+from tui_chat.chat.conversation import CHANGED, Message, Role
 from tui_chat.display.text import piece_label
 from tui_chat.engine.types import GeneratedToken, ModelInfo, Timings, TokenTrace, Usage
 from tui_chat.language import _
@@ -20,6 +22,16 @@ _STAGE_IS_ON: Mapping[str, Callable[[float], bool]] = {
     "top_p": lambda value: value < 1,
     "min_p": lambda value: value > 0,
 }
+
+
+class Part(StrEnum):
+    """What the tokens are that one of is looked at."""
+
+    ANSWER = "answer"
+    MESSAGE = "message"
+    """What the model was given with a message of the user, in its template."""
+    PROMPT = "prompt"
+    """All that it was given before an answer."""
 
 
 class NotKnownError(Exception):
@@ -43,6 +55,8 @@ class Stage:
 class Inspected:
     """What is known of one token and of its answer. What is not known is None or empty; nothing is guessed."""
 
+    part: Part = Part.ANSWER
+    """What `tokens` are; nothing drew those of a message or a prompt."""
     tokens: Sequence[GeneratedToken] = ()
     """Of the answer, as far as they were kept."""
     index: int | None = None
@@ -75,30 +89,56 @@ class Inspected:
         model: ModelInfo | None,
         piece_of: Callable[[int], bytes | None],
     ) -> Inspected:
-        """A token of an answer in a conversation.
+        """A token of a conversation.
 
         Args:
-            message: The answer.
+            message: An answer, or a message of the user.
             tokens: Its tokens.
             index: Which of them; None takes the most surprising one, or the newest where no figures were kept.
             prompt_ids: What stood before it, where that was kept.
             model: The one that is loaded.
             piece_of: Gives a token's bytes.
         """
-        newest, note = len(tokens) - 1, ""
-        if index is None and newest >= 0:
-            index = max(range(len(tokens)), key=lambda place: (_surprisal(tokens[place]), place))
-            if tokens[index].trace is not None:
-                note = _("No token is selected: this is the most surprising one.")
+        answer = message.role is Role.ASSISTANT
+        place, note = _place(tokens, index)
         return cls(
+            part=Part.ANSWER if answer else Part.MESSAGE,
             tokens=tuple(tokens),
-            index=None if index is None or newest < 0 else min(index, newest),
+            index=place,
             note=note,
             prompt_ids=prompt_ids or None,
             settings=message.settings,
             usage=message.usage,
             timings=message.timings,
-            written_by=message.model,
+            written_by=message.model if answer or model is None else model.name,
+            model=model,
+            piece_of=piece_of,
+        )
+
+    @classmethod
+    def of_prompt(
+        cls,
+        tokens: Sequence[GeneratedToken],
+        index: int | None,
+        model: ModelInfo | None,
+        piece_of: Callable[[int], bytes | None],
+    ) -> Inspected:
+        """A token of all that was given before an answer.
+
+        Args:
+            tokens: From the first one of the context on.
+            index: Which of them; as in `of`.
+            model: The one that is loaded, which has read them.
+            piece_of: Gives a token's bytes.
+        """
+        place, note = _place(tokens, index)
+        return cls(
+            part=Part.PROMPT,
+            tokens=tuple(tokens),
+            index=place,
+            note=note,
+            prompt_ids=(),
+            written_by=None if model is None else model.name,
             model=model,
             piece_of=piece_of,
         )
@@ -117,6 +157,8 @@ class Inspected:
         """
         if self.token is None:
             raise NotKnownError(_("nothing was answered yet: send a message, then ask again"))
+        if self.token.trace is None and self.part is not Part.ANSWER:
+            raise NotKnownError(_("the model has not read this token yet, or nothing stands before it"))
         if self.token.trace is None:
             raise NotKnownError(_("no figures were kept of this token, or nothing chose it: the answer began with it"))
         return self.token.trace
@@ -229,6 +271,17 @@ class Inspected:
         """A token's text as one line, its id where that is not known."""
         piece = self.piece_of(token)
         return f"#{token}" if piece is None else piece_label(piece)
+
+
+def _place(tokens: Sequence[GeneratedToken], index: int | None) -> tuple[int | None, str]:
+    """Which token is looked at, and why that one, where nobody chose it."""
+    if not tokens:
+        return None, ""
+    if index is not None:
+        return min(index, len(tokens) - 1), ""
+    index = max(range(len(tokens)), key=lambda place: (_surprisal(tokens[place]), place))
+    known = tokens[index].trace is not None
+    return index, _("No token is selected: this is the most surprising one.") if known else ""
 
 
 def _surprisal(token: GeneratedToken) -> float:

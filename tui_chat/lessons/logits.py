@@ -11,6 +11,7 @@ from tui_chat.engine.engine import Engine
 from tui_chat.engine.tracing import Distribution, Tracer
 from tui_chat.errors import PromptTooLongError, UsageError
 from tui_chat.language import _, n_
+from tui_chat.lessons import excerpt
 from tui_chat.lessons.documents import token_text
 from tui_chat.lessons.report import Bar, Block, Column, Facts, Heading, Report, Span, Table, Tone, Words
 from tui_chat.lessons.scene import warning
@@ -23,7 +24,15 @@ _END_CHARACTERS = 24
 """Of a prompt, shown to say what was read."""
 
 
-def logits(engine: Engine, watch: Watch, ids: Sequence[int], *, n: int = 5, dropped: int = 0) -> Report:
+def logits(
+    engine: Engine,
+    watch: Watch,
+    ids: Sequence[int],
+    *,
+    n: int = 5,
+    dropped: int = 0,
+    used: excerpt.Excerpt | None = None,
+) -> Report:
     """The distribution after `ids`.
 
     Args:
@@ -32,6 +41,7 @@ def logits(engine: Engine, watch: Watch, ids: Sequence[int], *, n: int = 5, drop
         ids: The prompt.
         n: How many of the best tokens to show.
         dropped: Messages that have no room in the prompt.
+        used: The part of the text that `ids` are, where they are not all of it.
 
     Raises:
         UsageError: There is no token, or `n` is out of range.
@@ -47,18 +57,19 @@ def logits(engine: Engine, watch: Watch, ids: Sequence[int], *, n: int = 5, drop
         raise PromptTooLongError(len(ids), engine.context.n_ctx)
     with engine.aside(len(ids) + 1) as aside:
         values = aside.logits(ids, watch.cancel)
-    found = Tracer(engine.info.n_vocab, n).measure(values)
+    found = Tracer(engine.info.n_vocab, n).measure(values, position=len(ids))
     top = [(token, token_text(engine.vocab.piece(token)), logit) for token, logit in found.top]
     prompt = token_text(b"".join(engine.vocab.piece(token) for token in ids))
     return Report(
         title=_("logits"),
-        blocks=[*warning(dropped), *_blocks(engine, len(ids), prompt, found)],
+        blocks=[*warning(dropped), *excerpt.warning(used), *_blocks(engine, len(ids), prompt, found)],
         document={
             "model": engine.info.name,
             "prompt": prompt,
             "prompt_tokens": len(ids),
             "prompt_ids": list(ids),
             "dropped": dropped,
+            "excerpt": excerpt.document(used),
             "vocab_size": engine.info.n_vocab,
             "top": [
                 {"rank": rank, "id": token, "text": text, "logit": logit, "p": math.exp(logit - found.logsumexp)}
@@ -80,7 +91,7 @@ def _blocks(engine: Engine, n_prompt: int, text: str, found: Distribution) -> li
     shown = sum(math.exp(logit - found.logsumexp) for _token, logit in found.top)
     best, best_logit = found.top[0]
     label = piece_label(engine.vocab.piece(best))
-    prompt = n_("after {n} token of prompt", "after {n} tokens of prompt", n_prompt).format(n=n_prompt)
+    prompt = n_("after {n} token of prompt", "after {n} tokens of prompt", n_prompt).format(n=f"{n_prompt:,}")
     return [
         Words(
             _("One pass through the model, {prompt}, gives a logit for each of the {vocab:,} tokens it knows.").format(

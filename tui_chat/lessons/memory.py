@@ -195,12 +195,12 @@ def _windows(info: ModelInfo, found: Allocation) -> Iterable[Block]:
     windows = [cache for cache in found.caches if cache.window]
     if not windows:
         return
-    n_layers = sum(cache.n_layers for cache in windows)
+    n_layers, window = sum(cache.n_layers for cache in windows), found.model.get("n_swa", "?")
     words = n_(
         "{n} layer looks back over {window} tokens only (a sliding window).",
         "{n} layers look back over {window} tokens only (a sliding window).",
         n_layers,
-    ).format(n=n_layers, window=found.model.get("n_swa", "?"))
+    ).format(n=n_layers, window=f"{int(window):,}" if window.isdecimal() else window)
     if all(cache.cells >= info.n_ctx for cache in windows):
         more = _("llama.cpp keeps the whole context of them all the same, so that a conversation can be taken back.")
     else:

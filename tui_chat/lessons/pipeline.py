@@ -98,7 +98,7 @@ class Pipeline:
         """Choose the first token as the answer will: the same logits, settings, history and place in the context."""
         ids = self.prompt.ids
         logits = engine.context.logits()
-        self.raw = Tracer(engine.info.n_vocab, SHOWN).measure(logits)
+        self.raw = Tracer(engine.info.n_vocab, SHOWN).measure(logits, position=len(ids))
         sampler = Sampler(self.params, engine.info.n_vocab, engine.context.n_ctx, ids, vocab=engine.vocab)
         try:
             self.choice = sampler.choose(logits, len(ids), show=SHOWN)

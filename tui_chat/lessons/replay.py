@@ -80,7 +80,7 @@ def require_model(trace: AnswerTrace, path: Path, name: str) -> None:
     if found != trace.model.sha256:
         raise TraceError(
             f"{name} is a trace of another model: {trace.model.name} ({trace.model.path}, {trace.model.sha256[:12]}), "
-            f"not {path} ({found[:12]}): name that one with --model"
+            f"not {path} ({found[:12]}): load that one, with --model or in the app with /model"
         )
 
 
@@ -94,10 +94,15 @@ def compare(engine: Engine, trace: AnswerTrace, watch: Watch, tolerance: float =
         tolerance: Nats that a logit may differ by.
 
     Raises:
+        TraceError: It names a token that the model does not have.
         PromptTooLongError: The context is smaller than the recorded one and does not hold it.
         CancelledError: It was stopped.
     """
     sequence = (*trace.tokens, *([trace.end] if trace.end is not None else []))
+    for token in (*trace.prompt_ids, *(token.id for token in sequence)):
+        if not 0 <= token < engine.info.n_vocab:
+            last = engine.info.n_vocab - 1
+            raise TraceError(f"the trace is damaged: it names token {token}, but the vocabulary ends at {last}")
     given = len(sequence) - sum(not token.forced for token in sequence[trace.n_given :])
     _fill(engine, trace, watch)
     compared, largest = 0, 0.0
@@ -125,7 +130,7 @@ def replay(engine: Engine, watch: Watch, trace: AnswerTrace, name: str, *, toler
         tolerance: Nats that a logit may differ by.
 
     Raises:
-        TraceError: Another model wrote it.
+        TraceError: Another model wrote it, or it names a token that the model does not have.
         CancelledError: It was stopped.
     """
     require_model(trace, engine.info.path, name)
@@ -287,12 +292,12 @@ def _blocks(
     difference = outcome.difference
     facts = [
         (_("model"), engine.info.name),
-        (_("compared"), n_("{n} token", "{n} tokens", outcome.compared).format(n=outcome.compared)),
+        (_("compared"), n_("{n} token", "{n} tokens", outcome.compared).format(n=f"{outcome.compared:,}")),
         (_("largest difference"), f"{outcome.largest:.2g}"),
     ]
     if outcome.given:
         given = n_("{n} token was put in as it is", "{n} tokens were put in as they are", outcome.given)
-        facts.append((_("not drawn"), given.format(n=outcome.given)))
+        facts.append((_("not drawn"), given.format(n=f"{outcome.given:,}")))
     if difference is None:
         verdict = Words(
             _("The same: every id, every draw, and every logit within {tolerance:g}.").format(tolerance=tolerance),

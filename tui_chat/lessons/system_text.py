@@ -47,7 +47,7 @@ def system_text(engine: Engine, watch: Watch, scene: Scene) -> Report:
     columns = (Column(_("token"), grows=True), Column(_("without"), "right"), Column(_("with"), "right"), Column())
     takes = len(told.ids) - len(untold.ids)
     facts = (
-        (_("takes"), n_("{n} token of the prompt", "{n} tokens of the prompt", takes).format(n=takes)),
+        (_("takes"), n_("{n} token of the prompt", "{n} tokens of the prompt", takes).format(n=f"{takes:,}")),
         (_("entropy"), _("{old:.3f} nats without, {new:.3f} with").format(old=entropy(q), new=entropy(p))),
         (_("divergence"), _("{nats:.3f} nats from the distribution without it (Kullback-Leibler)").format(nats=apart)),
     )

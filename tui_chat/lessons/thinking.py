@@ -38,7 +38,7 @@ def thinking(engine: Engine, scene: Scene) -> Report:
         for word, prompt in prompts.items():
             places = replace(builder, enable_thinking=THINKING_STATES[word]).places(prompt)
             title = _("{state} (now)").format(state=word) if THINKING_STATES[word] is scene.enable_thinking else word
-            size = n_("{n} token", "{n} tokens", len(prompt.ids)).format(n=len(prompt.ids))
+            size = n_("{n} token", "{n} tokens", len(prompt.ids)).format(n=f"{len(prompt.ids):,}")
             yield Lane(f"{title} · {size}", (_verbatim(engine, prompt, places),))
 
     blocks: list[Block]

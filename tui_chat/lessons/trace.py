@@ -62,18 +62,18 @@ def trace_report(trace: AnswerTrace, name: str, *, saved: bool = False) -> Repor
 
 
 def _facts(trace: AnswerTrace) -> Facts:
-    n = len(trace.tokens)
-    tokens = n_("{n} token", "{n} tokens", n).format(n=n)
+    n, n_prompt = len(trace.tokens), len(trace.prompt_ids)
+    tokens = n_("{n} token", "{n} tokens", n).format(n=f"{n:,}")
     reason = trace.finish_reason
     rows = [
         (_("model"), f"{trace.model.name} · {trace.model.sha256[:12]}"),
         (_("written"), _("{when} by tui-chat {program}").format(when=trace.created, program=trace.program)),
-        (_("prompt"), n_("{n} token", "{n} tokens", len(trace.prompt_ids)).format(n=len(trace.prompt_ids))),
+        (_("prompt"), n_("{n} token", "{n} tokens", n_prompt).format(n=f"{n_prompt:,}")),
         (_("answer"), tokens if reason is None else f"{tokens} · {_(FINISH_WORDS[reason])}"),
     ]
     forced = sum(token.forced for token in trace.tokens)
     if forced:
-        rows.append((_("forced"), n_("{n} token", "{n} tokens", forced).format(n=forced)))
+        rows.append((_("forced"), n_("{n} token", "{n} tokens", forced).format(n=f"{forced:,}")))
     for first, params in trace.periods:
         where = _("settings") if not first else _("from token {n}").format(n=first + 1)
         rows.append((where, _settings(params)))

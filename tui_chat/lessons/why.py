@@ -14,8 +14,8 @@ from tui_chat.display.text import piece_label
 from tui_chat.errors import CancelledError, PromptTooLongError
 from tui_chat.language import _, n_
 from tui_chat.lessons.documents import token_text
-from tui_chat.lessons.formulas import ANSWER, FIGURES, MODEL, Figure, all_figures, find_figure
-from tui_chat.lessons.inspected import Inspected, NotKnownError
+from tui_chat.lessons.formulas import ANSWER, CHAIN, FIGURES, MODEL, Figure, all_figures, find_figure
+from tui_chat.lessons.inspected import Inspected, NotKnownError, Part
 from tui_chat.lessons.report import Block, Cell, Column, Facts, Flow, Heading, Report, Span, Table, Tone, Words
 from tui_chat.lessons.working import Working
 
@@ -35,6 +35,10 @@ _LEAST_KEPT, _MOST_KEPT = 20, 200
 
 def worked_out(figure: Figure, seen: Inspected) -> Working | str:
     """The figure with its arithmetic, or why it is not known."""
+    if seen.part is not Part.ANSWER and figure in FIGURES[CHAIN]:
+        return _("nothing drew this token: the model was given it")
+    if seen.part is not Part.ANSWER and figure in FIGURES[ANSWER] and figure.name != "perplexity":
+        return _("this is no token of an answer: select one of those")
     try:
         return figure.work(seen)
     except NotKnownError as unknown:
@@ -175,12 +179,30 @@ def _subject(seen: Inspected, figure: Figure | None) -> list[Block]:
     """Says of what the figure is."""
     if figure in FIGURES[MODEL] and seen.model is not None:
         return [Words(_("of the model {name}").format(name=seen.model.name), Tone.DIM)]
+    n = len(seen.tokens)
     if figure in FIGURES[ANSWER] and seen.tokens:
-        n = len(seen.tokens)
-        return [Words(n_("of an answer of {n} token", "of an answer of {n} tokens", n).format(n=f"{n:,}"), Tone.DIM)]
+        match seen.part:
+            case Part.ANSWER:
+                of = n_("of an answer of {n} token", "of an answer of {n} tokens", n)
+            case Part.MESSAGE:
+                of = n_(
+                    "of a message of {n} token, its template included",
+                    "of a message of {n} tokens, its template included",
+                    n,
+                )
+            case _:
+                of = n_("of a prompt of {n} token", "of a prompt of {n} tokens", n)
+        return [Words(of.format(n=f"{n:,}"), Tone.DIM)]
     if seen.token is None or seen.index is None:
         return []
-    place = _("token {place:,} of {n:,} of the answer:").format(place=seen.index + 1, n=len(seen.tokens))
+    match seen.part:
+        case Part.ANSWER:
+            text = _("token {place:,} of {n:,} of the answer:")
+        case Part.MESSAGE:
+            text = _("token {place:,} of {n:,} of the message, its template included:")
+        case _:
+            text = _("token {place:,} of {n:,} of the prompt:")
+    place = text.format(place=seen.index + 1, n=n)
     label = Span(piece_label(seen.token.piece), Tone.STRONG)
     line = Flow((Span(f"{place}  ", Tone.DIM), label, Span(f"  id {seen.token.id}", Tone.DIM)))
     return [Words(seen.note, Tone.DIM), line] if seen.note else [line]
@@ -209,6 +231,7 @@ def _subject_document(seen: Inspected) -> dict[str, object]:
     token = seen.token
     return {
         "model": None if seen.model is None else seen.model.name,
+        "of": seen.part,
         "token": None
         if token is None
         else {

@@ -149,14 +149,14 @@ def perplexity(seen: Inspected) -> Working:
         raise NotKnownError(_("nothing was answered yet: send a message, then ask again"))
     surprisals = [token.trace.surprisal for token in seen.tokens if token.trace is not None]
     if not surprisals:
-        raise NotKnownError(_("no figures were kept of this answer's tokens"))
+        raise NotKnownError(_("no figures were kept of these tokens"))
     n, total = len(surprisals), math.fsum(surprisals)
     notes = []
     if left_out := len(seen.tokens) - n:
         notes.append(
             n_(
-                "{n} token of the answer is left out: no figures of it are at hand.",
-                "{n} tokens of the answer are left out: no figures of them are at hand.",
+                "{n} token is left out: no figures of it are at hand.",
+                "{n} tokens are left out: no figures of them are at hand.",
                 left_out,
             ).format(n=f"{left_out:,}")
         )

@@ -164,7 +164,7 @@ class TuiChatApp(App[int]):
     def _collect_garbage(self) -> None:
         session = self._session
         typed = [composer.text for composer in self.chat.query(Composer)]  # none while the screen is taken down
-        state = (typed, session.conversation.id, len(session.conversation), self.screen)
+        state = (typed, session.conversation.id, len(session.conversation), tuple(self.screen_stack))
         self._garbage.look(state, time.monotonic(), busy=session.answering or session.loading is not None)
 
     def on_unmount(self) -> None:

@@ -267,6 +267,9 @@ class AppCommands:
 
         session, shown, told = self._session, self._chat.inspected_id, self._chat.told
         answer, conversation = session.answer, session.conversation
+        inspector = self._chat.query_one(Inspector)
+        if (prompt := self._chat.prompt_tokens) is not None:
+            return Inspected.of_prompt(prompt, inspector.selected, session.model, session.piece_of)
         message = conversation.last(Role.ASSISTANT)
         if shown is not None and shown in conversation:
             message = conversation[shown]
@@ -280,7 +283,7 @@ class AppCommands:
         return Inspected.of(
             message,
             told.tokens(message),
-            self._chat.query_one(Inspector).selected if message.id == shown else None,
+            inspector.selected if message.id == shown else None,
             prompt_ids=prompt_ids,
             model=session.model,
             piece_of=session.piece_of,

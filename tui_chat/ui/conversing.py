@@ -144,9 +144,10 @@ class Conversing:
             goes_on: Let the model go on behind that. A forced end-of-generation token ends the answer all the same.
 
         Raises:
-            UsageError: It is no answer, or has not that many tokens.
+            UsageError: It is no answer of this conversation, or has not that many tokens.
             EngineError: No model is there to go on.
         """
+        self._require_here(message_id)
         self._interrupt()
         model = self._require_ready()
         old = self.conversation[message_id]
@@ -159,12 +160,15 @@ class Conversing:
     def respell(self, message_id: str, ids: Sequence[int], *, answer: bool = True) -> Message:
         """Says a message of the user again with exactly these tokens, as a sibling, and asks for the answer.
 
+        An answer under way is stopped with what it has.
+
         Raises:
-            UsageError: It is no message of the user, or the model has no such token.
+            UsageError: It is no message of the user, or the model has no such token, or they spell no text.
             EngineError: No model is there to answer, or its tokens are not known yet.
         """
+        self._require_here(message_id)
+        text = spelled(self.conversation[message_id], ids, self._require_model(), self.piece_of)
         self._interrupt()
-        text = spelled(self.conversation[message_id], ids, self._require_ready(), self.piece_of)
         message = self.conversation.edit(message_id, text)
         message = self.conversation.update(replace(message, ids=tuple(ids)))
         self._save(message)
@@ -185,8 +189,7 @@ class Conversing:
             EngineError: The model that wrote it is gone.
         """
         model = self._require_ready()
-        if asked_id not in self.conversation:
-            raise UsageError(_("this belongs to another conversation"))
+        self._require_here(asked_id)
         self.conversation.select(asked_id, descend=False)
         (seed,) = (event.request.params.seed for event in events if isinstance(event, GenerationStarted))
         question = Question(self.conversation.path, inference, seed)
@@ -230,6 +233,13 @@ class Conversing:
     def _require_ready(self) -> ModelInfo:
         if self.answering:
             raise UsageError(_("still answering: Esc stops it"))
+        return self._require_model()
+
+    def _require_here(self, message_id: str) -> None:
+        if message_id not in self.conversation:
+            raise UsageError(_("this belongs to another conversation"))
+
+    def _require_model(self) -> ModelInfo:
         if self.model is None:
             if self.loading is not None:
                 raise EngineError(_("the model is still on its way: send again once it is ready"))

@@ -8,6 +8,7 @@ from tui_chat.chat.conversation import Message, Role
 from tui_chat.chat.fork import Fork, text_of
 from tui_chat.engine.types import FinishReason, GeneratedToken, ModelInfo
 from tui_chat.errors import EngineError, UsageError
+from tui_chat.language import _
 
 
 def fork_of(
@@ -55,7 +56,7 @@ def spelled(message: Message, ids: Sequence[int], model: ModelInfo, piece_of: Ca
     """The text of a user's message that has these tokens.
 
     Raises:
-        UsageError: It is no message of the user, or the model has no such token.
+        UsageError: It is no message of the user, or the model has no such token, or they spell no text.
         EngineError: The texts of the tokens are not known yet.
     """
     if message.role is not Role.USER:
@@ -65,35 +66,48 @@ def spelled(message: Message, ids: Sequence[int], model: ModelInfo, piece_of: Ca
     pieces = [piece for token in ids if (piece := piece_of(token)) is not None]
     if len(pieces) != len(ids):
         raise EngineError("the tokens of the model are still being read: try again in a moment")
-    return text_of(pieces)
+    text = text_of(pieces)
+    if not text.strip():
+        raise UsageError(_("nothing would be left of the message: choose a token that is text"))
+    if text.encode() != b"".join(pieces):
+        raise UsageError(
+            _("part of a character would be left alone in the message: choose a token that is whole characters")
+        )
+    return text
 
 
 def said_at(
     tokens: Sequence[GeneratedToken], path: Sequence[Message], index: int
 ) -> tuple[Message, tuple[int, ...], int] | None:
-    """The message of the user that a token of a prompt belongs to, that message's tokens, and which of them it is.
+    """The message that a token of a prompt belongs to, that message's tokens, and which of them it is.
 
     Args:
         tokens: Of the prompt or of its end.
-        path: The messages in it, and perhaps others.
+        path: The messages in it, and perhaps others before them.
         index: Which of the tokens.
 
     Returns:
-        None where the token is the template's, or an answer's.
+        None where the token is the template's, or of a message that the template changes.
     """
     starts = [0]
     for token in tokens:
         starts.append(starts[-1] + len(token.piece))
-    written, end = b"".join(token.piece for token in tokens), starts[-1]
-    for message in reversed([message for message in path if message.role is Role.USER]):
-        text = message.text.strip().encode("utf-8", "replace")
-        at = written.rfind(text, 0, end)
-        if at < 0 or not text:
+    ids, written, stop = [token.id for token in tokens], b"".join(token.piece for token in tokens), len(tokens)
+    for message in reversed(path):
+        if message.role is Role.ASSISTANT:
+            # Where the template writes an old answer in another way, its tokens are not there.
+            own = list(message.ids or ())
+            first = next((at for at in range(stop - len(own), -1, -1) if own and ids[at : at + len(own)] == own), None)
+            last = 0 if first is None else first + len(own)
+        else:
+            text = message.text.strip().encode("utf-8", "replace")
+            at = written.rfind(text, 0, starts[stop]) if text else -1
+            # A template may put the text behind a token that is also part of it, such as a space: such a one stays.
+            first = None if at < 0 else next(n for n, start in enumerate(starts) if start >= at)
+            last = 0 if at < 0 else next(n for n in range(len(starts) - 1, -1, -1) if starts[n] <= at + len(text))
+        if first is None or last <= first:
             continue
-        # A template may put the text behind a token that is also part of it, such as a space: those cannot be changed.
-        first = next(n for n, start in enumerate(starts) if start >= at)
-        last = next(n for n in range(len(starts) - 1, -1, -1) if starts[n] <= at + len(text))
         if first <= index < last:
-            return message, tuple(token.id for token in tokens[first:last]), index - first
-        end = at
+            return message, tuple(ids[first:last]), index - first
+        stop = first
     return None

@@ -168,7 +168,8 @@ class Session(Conversing):
         """Changes settings together, by the names of `set_value`; raises what that raises."""
         known = self.model is not None and len(self.pieces) == self.model.n_vocab
         resolve = partial(first_pieces, self.pieces) if known else None
-        self.tuning.change({field_of(name): value for name, value in values.items()}, resolve)
+        n_vocab = None if self.model is None else self.model.n_vocab
+        self.tuning.change({field_of(name): value for name, value in values.items()}, resolve, n_vocab)
         self._set_live()
 
     def step_settings(self, direction: int) -> tuple[str, ...]:

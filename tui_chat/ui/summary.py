@@ -60,7 +60,7 @@ def answer_footer(session: Session, message: Message) -> str:
     """Gives what stands beneath a finished answer: tokens, speed, why it ended, and which of its siblings it is."""
     parts: list[str] = []
     if message.ids is not None:
-        parts.append(n_("{n} token", "{n} tokens", len(message.ids)).format(n=len(message.ids)))
+        parts.append(n_("{n} token", "{n} tokens", len(message.ids)).format(n=f"{len(message.ids):,}"))
     if message.timings is not None and message.timings.tokens_per_s > 0:
         parts.append(figures.rate(message.timings.tokens_per_s))
     if message.finish_reason is not None:

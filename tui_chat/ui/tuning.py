@@ -48,19 +48,20 @@ class Tuning:
         self._after: list[InferenceSettings] = []
         self._last: tuple[tuple[str, ...], float] = ((), 0.0)
 
-    def change(self, values: Mapping[str, object], resolve: Resolve | None) -> None:
+    def change(self, values: Mapping[str, object], resolve: Resolve | None, n_vocab: int | None = None) -> None:
         """Changes settings together.
 
         Args:
             values: By name, as in `InferenceSettings`.
             resolve: Gives the tokens of texts in biases and bans; None where they are not known.
+            n_vocab: Tokens there are, where that is known.
 
         Raises:
             UsageError: A value does not hold, or not beside the others; nothing has changed then.
         """
         settings = self.present.model_copy(update=dict(values))
         names = _differing(self.present, settings)
-        _check(settings, names, resolve)
+        _check(settings, names, resolve, n_vocab)
         if not names:
             return
         now = self._clock()
@@ -140,11 +141,13 @@ def _differing(one: InferenceSettings, other: InferenceSettings) -> tuple[str, .
     return tuple(name for name in type(one).model_fields if getattr(one, name) != getattr(other, name))
 
 
-def _check(settings: InferenceSettings, names: tuple[str, ...], resolve: Resolve | None) -> None:
+def _check(
+    settings: InferenceSettings, names: tuple[str, ...], resolve: Resolve | None, n_vocab: int | None
+) -> None:
     values = {name: getattr(settings, name) for name in SAMPLING_FIELDS if name != "logit_bias"}
     constrained = settings.grammar or settings.json_schema
     SamplingParams(**{**values, "seed": settings.seed or 0, "grammar": constrained})
     if {"grammar", "json_schema"} & set(names):
         settings.grammar_text()
     if {"logit_bias", "ban"} & set(names) and resolve is not None:
-        settings.resolved_biases(resolve)
+        settings.resolved_biases(resolve, n_vocab)

@@ -156,15 +156,10 @@ def where_it_stands(row: Row, table: Waterfall) -> list[str]:
 
 
 def notes_of(table: Waterfall) -> list[str]:
-    """What there is to say of the whole table: what it was computed from, the cut of top-p, the grammar, and so on."""
+    """What there is to say of the whole table: the cut of top-p, the grammar, and so on; last, what it is made from."""
     from tui_chat.engine.waterfall import Basis
 
     notes = []
-    if table.basis is Basis.TRUNCATED:
-        n = table.n_rows
-        notes.append(n_("truncated: {n} token is known", "truncated: the best {n} are known", n).format(n=n))
-    elif table.basis is Basis.ROUNDED:
-        notes.append(_("an unlikely outcome: its logits were kept as float16"))
     for before, column in zip(table.columns, table.columns[1:], strict=False):
         if column.name == "top_p" and column.survivors < before.survivors:
             notes.append(_top_p(before, column, table))
@@ -172,6 +167,11 @@ def notes_of(table: Waterfall) -> list[str]:
             notes.append(_grammar(before, column))
         if column.note:
             notes.append(f"{short_name(column.name)}: {column.note}")
+    if table.basis is Basis.TRUNCATED:
+        n = table.n_rows
+        notes.append(n_("truncated: {n} token is known", "truncated: the best {n} are known", n).format(n=n))
+    elif table.basis is Basis.ROUNDED:
+        notes.append(_("an unlikely outcome: its logits were kept as float16"))
     return notes
 
 
@@ -180,9 +180,11 @@ def _top_p(before: Column, column: Column, table: Waterfall) -> str:
     p = before.p(kept)
     total, least = float(p.sum()), float(p.min())
     words = n_("top-p: the best has {total}", "top-p: {n} sum to {total}", len(kept))
-    words = words.format(n=len(kept), total=percent(total)) + f" ≥ {percent(table.params.top_p)}"
+    words = words.format(n=f"{len(kept):,}", total=percent(total)) + f" ≥ {percent(table.params.top_p)}"
     return (
-        words if len(kept) == 1 else words + _(", {n} to {less}").format(n=len(kept) - 1, less=percent(total - least))
+        words
+        if len(kept) == 1
+        else words + _(", {n} to {less}").format(n=f"{len(kept) - 1:,}", less=percent(total - least))
     )
 
 

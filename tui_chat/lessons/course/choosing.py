@@ -184,7 +184,7 @@ def about_the_loop(engine: Engine, watch: Watch, scene: Scene) -> Explained:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             str(number),
-            n_("the prompt, {n} token", "the prompt, {n} tokens", len(ids)).format(n=len(ids))
+            n_("the prompt, {n} token", "the prompt, {n} tokens", len(ids)).format(n=f"{len(ids):,}")
             if number == 1
             else piece_label(written[number - 2].piece),
             Span(piece_label(token.piece), Tone.STRONG),
@@ -240,7 +240,7 @@ def about_the_cache(engine: Engine, watch: Watch, scene: Scene) -> Explained:
     n = len(ids) - _DECODED
     found = read_log(engine.load_log)
     rows: tuple[tuple[Cell, ...], ...] = (
-        (Span(_("prefill"), Tone.STRONG), _("{n} at once").format(n=n), span(prefill_s), rate(n / prefill_s)),
+        (Span(_("prefill"), Tone.STRONG), _("{n} at once").format(n=f"{n:,}"), span(prefill_s), rate(n / prefill_s)),
         (
             Span(_("decode"), Tone.STRONG),
             _("{n}, one a pass").format(n=_DECODED),
@@ -264,7 +264,7 @@ def about_the_cache(engine: Engine, watch: Watch, scene: Scene) -> Explained:
                 + _(
                     "So a pass reads only what is new. Without it, each of those {m} passes would have read the {n} "
                     "tokens of the prompt again, about {time} a pass instead of {short}."
-                ).format(m=_DECODED, n=n, time=span(prefill_s), short=span(decode_s / _DECODED))
+                ).format(m=_DECODED, n=f"{n:,}", time=span(prefill_s), short=span(decode_s / _DECODED))
             ),
             Words(
                 _(

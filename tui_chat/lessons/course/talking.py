@@ -52,7 +52,7 @@ def about_templates(engine: Engine, watch: Watch, scene: Scene) -> Explained:
                 "{said} of these {n} tokens were said by somebody; the other {added} are the template's. The end opens "
                 "the answer, so going on from there is answering. The model was trained on texts of just this form, "
                 "which is why it keeps to the roles: nothing but these marks tells the system's words from yours."
-            ).format(said=said, n=n, added=n - said)
+            ).format(said=f"{said:,}", n=f"{n:,}", added=f"{n - said:,}")
         ),
         # The first note of a fallback says what has just been said.
         *(Words(note, Tone.WARN) for note in document["notes"][document["template"]["kind"] == "fallback" :]),

@@ -144,7 +144,8 @@ class AnsweringScreen(PanedScreen):
             if self._turn is not None:
                 self._turn.grow(answer.text)
                 n = len(answer.tokens)
-                await self._turn.finish(n_("broke off after {n} token", "broke off after {n} tokens", n).format(n=n))
+                broke_off = n_("broke off after {n} token", "broke off after {n} tokens", n)
+                await self._turn.finish(broke_off.format(n=f"{n:,}"))
         else:
             text = self._session.undo_answer()
             await self.rebuild()
@@ -194,7 +195,7 @@ class AnsweringScreen(PanedScreen):
                 self._flush_tokens()
             elif answer.prefill is not None and not answer.tokens:
                 done, total = answer.prefill
-                turn.show_status(f"reading the prompt · {done} of {total} tokens")
+                turn.show_status(f"reading the prompt · {done:,} of {total:,} tokens")
                 await turn.flush()
             else:
                 await self._show_written(turn, answer)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from textual import on
 from textual.message import Message as TextualMessage
 
+from tui_chat.chat.conversation import Message
 from tui_chat.display.text import one_line
 from tui_chat.engine.types import SAMPLING_FIELDS, GeneratedToken
 from tui_chat.errors import UsageError
@@ -57,6 +58,11 @@ class GlassScreen(TokenSearchScreen):
     def what_if(self) -> bool:
         """Whether the waterfall is that of the sliders, not of the settings that ran."""
         return self._what_if
+
+    @property
+    def prompt_tokens(self) -> Sequence[GeneratedToken] | None:
+        """The tokens of the prompt, where the inspector shows those; None where it shows a message's."""
+        return None if self._prompt is None else self._prompt.tokens
 
     def show_what_if(self, on: bool) -> None:
         """Shows the waterfall with the settings of the sliders, and which tokens they would have changed."""
@@ -147,6 +153,12 @@ class GlassScreen(TokenSearchScreen):
             self.show_marks(frozenset(), "")
         super()._inspect(tokens, message_id)
 
+    def _path_on_show(self) -> Sequence[Message]:
+        conversation, answer = self._session.conversation, self._prompt_of
+        if self._prompt is None or answer is None or answer not in conversation:
+            return super()._path_on_show()
+        return conversation.path_to(conversation[answer].parent_id)
+
     # The waterfall
 
     def _deciding(self) -> tuple[object, ...]:
@@ -220,7 +232,7 @@ class GlassScreen(TokenSearchScreen):
         from tui_chat.engine.waterfall import Basis
 
         n, n_asked = sum(outcome.differs for outcome in marks.outcomes), len(marks.outcomes)
-        short = n_("{n} of {all} would differ", "{n} of {all} would differ", n).format(n=n, all=n_asked)
+        short = n_("{n} of {all} would differ", "{n} of {all} would differ", n).format(n=f"{n:,}", all=f"{n_asked:,}")
         if not marks.done:
             short += " …"
         note = short
@@ -230,7 +242,7 @@ class GlassScreen(TokenSearchScreen):
             if guessed:
                 long += _(" ({guessed} judged by their best candidates alone)")
             note = (
-                long.format(n=n, all=n_asked, guessed=guessed)
+                long.format(n=f"{n:,}", all=f"{n_asked:,}", guessed=f"{guessed:,}")
                 + "\n"
                 + short
                 + _(" · n next · ⏎ from there")
@@ -276,8 +288,8 @@ class GlassScreen(TokenSearchScreen):
 
     def _say_reading(self) -> None:
         assert self._prompt is not None
-        known = sum(token.trace is not None for token in self._prompt.tokens)
-        of = _("the prompt · {n} of {all} tokens read").format(n=known, all=len(self._prompt.tokens))
-        done = _("the prompt · {n} tokens · p shows the answer").format(n=len(self._prompt.tokens))
+        known, n = sum(token.trace is not None for token in self._prompt.tokens), len(self._prompt.tokens)
+        of = _("the prompt · {n} of {all} tokens read").format(n=f"{known:,}", all=f"{n:,}")
+        done = _("the prompt · {n} tokens · p shows the answer").format(n=f"{n:,}")
         self._note = done if self._prompt.done else of
         self.query_one(Inspector).mark(frozenset(), self._note)

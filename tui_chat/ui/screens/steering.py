@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual import on
 
-from tui_chat.chat.conversation import Role
+from tui_chat.chat.conversation import Message, Role
 from tui_chat.errors import TuiChatError, UsageError
 from tui_chat.language import _
 from tui_chat.ui.forking import said_at
@@ -91,6 +91,10 @@ class SteeringScreen(AnsweringScreen):
         if comparison.asked_id is None:
             self.say(_("nothing was asked yet: send a message, and compare its answers"))
             return
+        model = self._session.model
+        if model is not None and model.name != comparison.model:
+            self.say(_("{model} wrote these lanes: load it to keep one").format(model=comparison.model))
+            return
         try:
             self._session.adopt(comparison.asked_id, comparison.inference(number), comparison.events(number))
         except TuiChatError as error:
@@ -159,7 +163,8 @@ class SteeringScreen(AnsweringScreen):
                 raise UsageError(_("there is no answer to go on from yet: send a message first"))
             message_id = last.id
         inspector = self.query_one(Inspector)
-        tokens = self._session.tokens_of.get(message_id, ())
+        # Of an answer that is on disk, only the ids may be known.
+        tokens = self._session.tokens_of.get(message_id) or conversation[message_id].ids or ()
         if index is None:
             index = inspector.selected if message_id == self.inspected_id else None
         place = len(tokens) if index is None else index
@@ -185,24 +190,40 @@ class SteeringScreen(AnsweringScreen):
             await self._show_from_here()
 
     async def _say_again(self, index: int, token: int, *, answer: bool) -> bool:
-        """Says a message of the user again with another token in it; False where the inspector shows an answer."""
+        """Goes on from a token of a prompt, in the message that it is of; False where the inspector shows an answer.
+
+        A message of the user is said again with the candidate in that place, an answer is gone on from.
+        """
         session = self._session
         conversation, shown = session.conversation, self.inspected_id
         if shown is not None and shown in conversation and conversation[shown].role is Role.ASSISTANT:
             return False
-        found = said_at(self.query_one(TokenStrip).tokens, conversation.path, index)
+        found = said_at(self.query_one(TokenStrip).tokens, self._path_on_show(), index)
         if found is None:
-            self.say(_("this token is the template's: only those of your messages and of answers can be changed"))
+            self.say(_("this token is the template's: only those of messages can be changed"))
             return True
         message, ids, place = found
+        if message.role is Role.SYSTEM:
+            self.say(_("this token is of the system text: /system changes that"))
+            return True
+        if message.role is Role.ASSISTANT:
+            await self._fork(message.id, place, (token,), goes_on=answer)
+            return True
+        # A token that ends an answer ends the message, too; the template writes its own behind it.
+        ends = session.model is not None and token in session.model.eog_ids
         try:
-            session.respell(message.id, [*ids[:place], token, *ids[place + 1 :]], answer=answer)
+            session.respell(message.id, [*ids[:place], *(() if ends else (token, *ids[place + 1 :]))], answer=answer)
         except TuiChatError as error:
             self.say(str(error))
             return True
         self._turn = None
         await (self._show_from_here() if answer else self.rebuild())
         return True
+
+    def _path_on_show(self) -> Sequence[Message]:
+        """The messages in what the inspector shows the tokens of."""
+        conversation, shown = self._session.conversation, self.inspected_id
+        return conversation.path_to(shown) if shown is not None and shown in conversation else conversation.path
 
     async def _show_from_here(self) -> None:
         """Shows the path anew up to the answer that was just asked for, and that one as it comes."""

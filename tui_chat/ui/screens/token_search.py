@@ -117,8 +117,8 @@ class TokenSearchScreen(TokenViewScreen):
     def _search_note(self, place: int, n_found: int) -> str:
         wanted = one_line(self._wanted)
         if place:
-            return _("“{text}” {place}/{n} · n next").format(text=wanted, place=place, n=n_found)
-        return n_("“{text}” {n} place", "“{text}” {n} places", n_found).format(text=wanted, n=n_found)
+            return _("“{text}” {place}/{n} · n next").format(text=wanted, place=f"{place:,}", n=f"{n_found:,}")
+        return n_("“{text}” {n} place", "“{text}” {n} places", n_found).format(text=wanted, n=f"{n_found:,}")
 
     async def _begin_search(self) -> None:
         field = next(iter(self.query("#token-search").results(Input)), None)

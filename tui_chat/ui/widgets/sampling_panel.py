@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import ClassVar
 
 from textual import events, on
@@ -16,6 +17,7 @@ from textual.widgets import Input, Static
 
 from tui_chat.config import InferenceSettings
 from tui_chat.config.idle import STAGE_FIELDS, acts, idle
+from tui_chat.display.cells import side_by_side
 from tui_chat.engine.types import DEFAULT_ORDER
 from tui_chat.language import N_, _, n_
 from tui_chat.ui.widgets.setting_groups import Group, TextSpec, complaint, groups, matches, text_of
@@ -62,7 +64,7 @@ class SamplingPanel(Vertical):
     SamplingPanel {
         height: auto;
         & > #settings { height: 1fr; scrollbar-size-vertical: 1; }
-        & > .hint { color: $muted; height: 3; padding: 0 0 0 2; }
+        & > .hint { color: $muted; height: auto; min-height: 3; max-height: 6; padding: 0 0 0 2; }
         & > .hint.-bad { color: $error; text-style: bold; }
         & > Input { height: 1; border: none; padding: 0 2; background: $surface; }
     }
@@ -127,6 +129,7 @@ class SamplingPanel(Vertical):
         self._query = ""
         self._last: Widget | None = None
         self._seed_used: int | None = None
+        self._hint = _(self.KEYS_HINT)
         self.border_title = "sampling"
 
     def compose(self) -> ComposeResult:
@@ -137,10 +140,13 @@ class SamplingPanel(Vertical):
                     yield GroupRow(group, folded=self._folded[group.name])
                 if not self._folded[group.name]:
                     yield from self._rows_of(group)
-        yield Static(_(self.KEYS_HINT), classes="hint", markup=False)
+        yield Static(classes="hint", markup=False)
 
     def on_mount(self) -> None:
         self.show(self._settings)
+
+    def on_resize(self) -> None:
+        self._show_hint()
 
     # What others ask for
 
@@ -235,7 +241,8 @@ class SamplingPanel(Vertical):
             self.post_message(self.Changed(self, {"order": order}))
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        if isinstance(event.widget, ValueRow | TextRow | GroupRow | StageRow):
+        # When the pane is hidden, Textual moves the focus from row to row before it leaves: nobody went there.
+        if self.is_on_screen and isinstance(event.widget, ValueRow | TextRow | GroupRow | StageRow):
             self._last = event.widget
             self._explain(event.widget)
 
@@ -399,6 +406,11 @@ class SamplingPanel(Vertical):
         self._say(f"{row.hint}\n{_(self.KEYS_HINT)}", bad=False)
 
     def _say(self, text: str, *, bad: bool) -> None:
+        self._hint = text
+        self.query_one(".hint", Static).set_class(bad, "-bad")
+        self._show_hint()
+
+    def _show_hint(self) -> None:
         hint = self.query_one(".hint", Static)
-        hint.update(text)
-        hint.set_class(bad, "-bad")
+        lines = [side_by_side(line.split(" · "), hint.content_size.width) for line in self._hint.splitlines()]
+        hint.update("\n".join(chain.from_iterable(lines)))

@@ -326,11 +326,14 @@ class TokenLegend(Painted):
     """Said in its place: the first line that fits; empty says what the tints mean."""
 
     hint: reactive[str] = reactive("", layout=False)
-    """The keys of what has the focus; said before all else."""
+    """The keys of what has the focus, as many as fit; said before all else."""
 
     def render_line(self, y: int) -> Strip:
         if self.hint:
-            return Line().add(self.hint).strip(self.size.width, self.rich_style)
+            hint = self.hint
+            while cell_len(hint) > self.size.width and " · " in hint:
+                hint = hint.rpartition(" · ")[0]
+            return Line().add(hint).strip(self.size.width, self.rich_style)
         if self.note:
             ways = self.note.splitlines()
             note = next((way for way in ways if cell_len(way) <= self.size.width), ways[-1])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -14,6 +15,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_chat.display.figures import retyped
 from tui_chat.language import N_, _
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
@@ -174,7 +176,8 @@ class ValueRow(Painted, can_focus=True):
         room = self.VALUE_WIDTH - 1
         if self.reason:
             cells = self.track_width(width)
-            line.add(f" {self.reason}" if cells > 8 else "", self.part("idle"), cells)
+            words = next((words for words in (self.reason, _("idle")) if cell_len(words) < cells), "")
+            line.add(f" {words}", self.part("idle"), cells)
         elif self.spec.track:
             self.draw_track(line, width)
         else:
@@ -211,8 +214,10 @@ class ValueRow(Painted, can_focus=True):
         elif event.key == "backspace":
             self.editing = self.editing[:-1]
         elif event.character and event.is_printable:
-            if len(self.editing) < 20 and self._may_follow(event.character):
-                self.editing += event.character
+            # The decimal sign of many keyboards: left out, 0,7 would be 7.
+            typed = event.character.replace(",", ".")
+            if len(self.editing) < 20 and self._may_follow(typed):
+                self.editing += typed
         elif event.key not in {"left", "right", "home", "end", "delete"}:
             return  # F2, Tab and the like mean what they mean elsewhere; leaving the row ends the typing
         event.stop()
@@ -279,7 +284,9 @@ class ValueRow(Painted, can_focus=True):
             value = self._parse(text)
         except ValueError:
             wanted = "a whole number" if self.spec.integer else "a number"
-            self.post_message(self.Rejected(self, f"{self.spec.label}: {text!r} is not {wanted}"))
+            number = retyped(text, whole=self.spec.integer)
+            hint = "" if number is None else f": write {number}"
+            self.post_message(self.Rejected(self, f"{self.spec.label}: {text!r} is not {wanted}{hint}"))
             return
         reason = self._check(value)
         if reason is not None:

@@ -12,7 +12,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_chat.display.cells import bar
+from tui_chat.display.cells import bar, side_by_side
 from tui_chat.display.figures import count
 from tui_chat.display.text import one_line, piece_label
 from tui_chat.language import N_, _
@@ -169,7 +169,7 @@ class WaterfallTable(Painted, can_focus=True):
     def _layout(self) -> tuple[int, int, int]:
         """Lines of the head, of rows, and beneath them."""
         height = self.size.height
-        feet = 0 if height < 7 else 2 if height < 9 else 3 if height < 10 or not self._notes else 4
+        feet = 0 if height < 7 else 2 if height < 9 else 3 if height < 10 else 3 + len(self._note_lines())
         head = 1 if height < 7 else 2 if height < 14 else 3
         return head, max(0, height - head - feet), feet
 
@@ -243,8 +243,8 @@ class WaterfallTable(Painted, can_focus=True):
         words = self._feet(table)
         if number == 1:
             self._draw_bar(line, table, width)
-        elif number < len(words) and (text := words[number]):
-            line.add(text, self.part("head"))
+        elif number < len(words):
+            line.add(words[number], self.part("head"), width)
 
     def _feet(self, table: Waterfall) -> list[str]:
         """What stands beneath: where the candidate stands, the bar of the draw (drawn), why or when, the notes."""
@@ -252,7 +252,11 @@ class WaterfallTable(Painted, can_focus=True):
         if row is None:
             return []
         first, second = view.where_it_stands(row, table)
-        return [first, "", second, " · ".join(self._notes)]
+        return [first, "", second, *self._note_lines()]
+
+    def _note_lines(self) -> list[str]:
+        """The notes, or the first of them where there is no room for all."""
+        return side_by_side(self._notes, self.size.width)[: 1 if self.size.height < 20 else 3]
 
     def _draw_bar(self, line: Line, table: Waterfall, width: int) -> None:
         words = _("greedy") if table.u is None else f"u {table.u:.4f}"
