@@ -135,8 +135,8 @@ def test_a_relative_model_path_in_a_file_counts_from_the_file(file: Path) -> Non
 
 def test_bans_become_infinitely_negative_biases() -> None:
     inference = InferenceSettings(ban=(3, " x"), logit_bias=((1, 0.5),))
-    params = inference.sampling_params(0, resolve={" x": (9, 12)}.__getitem__)
-    assert params.logit_bias == ((1, 0.5), (3, -math.inf), (9, -math.inf), (12, -math.inf))
+    params = inference.sampling_params(0, resolve=lambda _text, ban=False: (9, 12))
+    assert params.logit_bias == ((1, 0.5), (3, -math.inf), (" x", -math.inf))
     with pytest.raises(SamplingError, match="without a model ' x' is not a token"):
         inference.sampling_params(0)
 
@@ -144,7 +144,7 @@ def test_bans_become_infinitely_negative_biases() -> None:
 def test_a_token_cannot_be_banned_and_biased() -> None:
     inference = InferenceSettings(ban=(" x",), logit_bias=((9, 0.5),))
     with pytest.raises(SamplingError, match="token 9 is banned by ' x' and biased by 9"):
-        inference.sampling_params(0, resolve={" x": (9,)}.__getitem__)
+        inference.sampling_params(0, resolve=lambda _text, ban=False: (9,))
 
 
 def test_a_grammar_comes_from_a_name_a_text_or_a_file(tmp_path: Path) -> None:
@@ -162,12 +162,12 @@ def test_a_grammar_comes_from_a_name_a_text_or_a_file(tmp_path: Path) -> None:
 
 def test_load_options_carry_every_setting() -> None:
     llm = LlmSettings(
-        n_ctx=1, n_batch=2, n_threads=3, n_gpu_layers=4, flash_attn="on", type_k="f32", type_v="q8_0", use_mmap=False,
-        use_mlock=True,
+        n_ctx=1, n_batch=2, n_ubatch=7, n_threads=3, n_gpu_layers=4, flash_attn="on", type_k="f32", type_v="q8_0",
+        use_mmap=False, use_mlock=True,
     )  # fmt: skip
     assert llm.load_options("<end>") == LoadOptions(
-        n_ctx=1, n_batch=2, n_threads=3, n_gpu_layers=4, flash_attn="on", type_k="f32", type_v="q8_0", use_mmap=False,
-        use_mlock=True, eos_token="<end>",
+        n_ctx=1, n_batch=2, n_ubatch=7, n_threads=3, n_gpu_layers=4, flash_attn="on", type_k="f32", type_v="q8_0",
+        use_mmap=False, use_mlock=True, eos_token="<end>",
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ MARK = ModelMark(
     sha256="ab" * 32,
     n_ctx=512,
     n_batch=512,
+    n_ubatch=63,
     n_threads=1,
     n_gpu_layers=0,
     devices=("CPU",),

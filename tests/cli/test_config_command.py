@@ -73,6 +73,24 @@ def test_check_lists_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture
     assert report["problems"][0]["message"] == "inference.top_k must be a whole number, not the text 'x'"
 
 
+def test_check_finds_settings_that_do_not_hold_beside_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("inference:\n  order: [top_k, temperature]\n  mirostat: 2\n  grammar: json\n  json_schema: '{}'\n")
+    assert run(["config", "--check", str(file)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        [f"{file}:3", "inference.mirostat"],
+        [f"{file}:4", "inference.grammar"],
+        [f"{file}:5", "inference.json_schema"],
+    ]
+    assert "the order of the stages leaves it out: add it there" in lines[0]
+    assert "both say what an answer must look like" in lines[2]
+    file.write_text("inference: {order: [top_k, mirostat], mirostat: 2}")
+    assert run(["config", "--check", str(file)]) == 0
+
+
 def test_check_of_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "--check", str(tmp_path / "none.yaml")]) == 2
     assert "no such settings file" in capsys.readouterr().out

@@ -69,6 +69,19 @@ def test_the_same_seed_gives_the_same_answer(cli: Cli) -> None:
     assert first == again != other
 
 
+def test_a_ban_that_could_not_be_kept_is_told(cli: Cli) -> None:
+    best = document(cli, "he", "--max-tokens", "1", "--temperature", "0", "--ignore-eos")["ids"][0]
+    late = ("he", "--max-tokens", "2", "--top-k", "1", "--ban", str(best), "--ignore-eos")
+    order = ("--order", "top_k,logit_bias,temperature")
+    status, _, err = cli(*late, *order)
+    assert status == 0 and "logit_bias at token 1" in err
+    assert "it would have removed every candidate: the best one stays" in err
+    _, out, _ = cli(*late, *order, "--trace")
+    assert "(logit_bias: it would have removed every candidate" in out
+    _, _, err = cli(*late)
+    assert "removed" not in err
+
+
 def test_raw_continues_the_text_and_chat_wraps_it(cli: Cli) -> None:
     raw = document(cli, "he", "--raw", "--max-tokens", "1")
     chat = document(cli, "he", "--max-tokens", "1")
@@ -116,7 +129,7 @@ def test_stop_strings_end_the_text_before_them(cli: Cli) -> None:
     [
         (("",), 2, "the prompt is empty"),
         (("x", "--temperature", "-1"), 2, "temperature"),
-        (("x", "--ban", "\U00013000"), 2, "is no token of this model"),
+        (("x", "--logit-bias", "\U00013000+1"), 2, "is no token of this model"),
         (("x", "--logit-bias", "600+1"), 2, "token 600"),
         (("x", "--flash-attn", "maybe"), 2, "maybe"),
         (("y" * 6000, "--n-ctx", "256"), 1, "the context holds 256"),

@@ -113,6 +113,16 @@ def test_a_banned_token_is_gone(cli: Run) -> None:
     }
 
 
+def test_people_are_told_what_a_stage_did_besides(cli: Run) -> None:
+    chain = ("--top-k", "1", "--ban", "0", "--order", "top_k,logit_bias")
+    _, out, _ = cli("--probs", "0.9,0.1", *chain)
+    assert "logit_bias: 1 left · it would have removed every candidate: the best one stays" in out
+    _, out, _ = cli("--probs", "0.5,0.3,0.2", "--stages", "top_k,mirostat", "--top-k", "1", "--mirostat", "2")
+    assert "top_k: 3 left · mirostat acts in its place" in out and "mirostat: 3 left · mu 10.00" in out
+    _, out, _ = cli("--probs", "0.5,0.3,0.2", "--temperature", "1", "--dynatemp-range", "0.5")
+    assert "left · temperature 1.4" in out
+
+
 def test_people_get_bars_and_the_pick(cli: Run) -> None:
     status, out, _ = cli("--probs", "0.7,0.3", "--top-k", "1")
     assert status == 0

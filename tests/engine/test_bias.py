@@ -46,10 +46,28 @@ def test_what_was_found_is_shown(pocket: Engine) -> None:
     assert found[0].words(pocket.vocab).startswith("5 adds +1.5 to 5 ")
     assert found[1].bias == -math.inf and "bans" in found[1].words(pocket.vocab)
     assert found[1].words(pocket.vocab).endswith(f"and {len(found[1].ids) - 12} more")
+    text, none = resolve_biases([], ["the", "no such phrase"], pocket.vocab.resolve)
+    assert text.words(pocket.vocab).startswith("'the' is banned: no token completes it, whatever the cut (tokens that")
+    assert "no token holds it whole" in none.words(pocket.vocab) and none.ids == ()
+
+
+def test_a_banned_text_stays_a_text_and_a_pattern_means_tokens(pocket: Engine) -> None:
+    text, pattern, number = resolve_biases([("the", -math.inf)], ["/^ ?the$/", 7], pocket.vocab.resolve)
+    assert text.biases == (("the", -math.inf),)
+    assert all(b"the" in pocket.vocab.piece(token) for token in text.ids) and len(text.ids) > len(pattern.ids)
+    assert pattern.biases == tuple((token, -math.inf) for token in pattern.ids)
+    assert number.biases == ((7, -math.inf),)
+    with pytest.raises(SamplingError, match="an empty text stands in every answer"):
+        resolve_biases([], [""], pocket.vocab.resolve)
+    the = pocket.vocab.find(" the")
+    with pytest.raises(SamplingError, match=f"token {the} is banned by 'the' and biased by {the}"):
+        resolve_biases([(the or 0, 1.0)], ["the"], pocket.vocab.resolve)
 
 
 def test_who_has_only_the_bytes_finds_the_longest_beginning(pocket: Engine) -> None:
     assert first_pieces(pocket.vocab.pieces(), "the") == first_tokens(pocket.vocab, "the")
+    assert first_pieces(pocket.vocab.pieces(), "the", ban=True)
+    assert first_pieces([b"a"], "xyz", ban=True) == ()
     with pytest.raises(SamplingError, match="no token"):
         first_pieces([b"a"], "xyz")
 

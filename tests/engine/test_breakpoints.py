@@ -58,6 +58,22 @@ def test_holds_for_the_figures_of_the_inspector(source: str, holds: bool) -> Non
     assert parse_breakpoint(source).hit(TRACE) is holds
 
 
+@pytest.mark.parametrize(
+    ("source", "hit"),
+    [
+        ("text ~ (a|b)", True),
+        ("(text ~ (x|b) and rank > -1)", True),
+        ("text ~ (x(?:y|z))+", False),
+        ("(text ~ b)", True),
+        (r"text ~ \(", False),
+        ("entropy > -1", True),
+        ("surprisal < -0.5", False),
+    ],
+)
+def test_brackets_in_pairs_and_negative_numbers_are_taken(source: str, hit: bool) -> None:
+    assert parse_breakpoint(source).hit(replace(TRACE, piece=b" abc")) is hit
+
+
 def test_a_part_of_a_character_is_text_too() -> None:
     assert not parse_breakpoint("text ~ x").hit(replace(TRACE, piece=b"\xe2\x96"))
 

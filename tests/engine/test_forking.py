@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from tests.engine.test_engine import PARAMS, finished, ids, request, tokens
-from tests.pocket import SLIM
-from tui_chat.checkpoints.export import FileType, export
-from tui_chat.checkpoints.facts import read_facts
 from tui_chat.engine.control import LiveParams
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.types import (
@@ -23,9 +20,6 @@ from tui_chat.engine.types import (
     TokensGenerated,
 )
 from tui_chat.models.resolve import builtin_path
-
-EXACT = LoadOptions(n_ctx=512, n_threads=1, type_k="f32", type_v="f32", flash_attn="off")
-"""Flash attention rounds by the size of the batch (7e-3), as quantised weights do."""
 
 
 @pytest.fixture
@@ -71,29 +65,36 @@ def test_a_fork_evaluates_one_token_and_not_the_prompt(engine: Engine, evaluated
     assert evaluated == [1]
 
 
-@pytest.fixture(scope="module")
-def exact_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built-in model with its weights in full precision."""
-    path = tmp_path_factory.mktemp("exact") / "pocket-f32.gguf"
-    export(read_facts(SLIM), path, FileType.F32, name="pocket")
-    return path
-
-
-def test_a_fork_is_a_fresh_run_with_that_prefix(exact_path: Path) -> None:
-    with Engine.load(exact_path, EXACT) as used, Engine.load(exact_path, EXACT) as fresh:
-        base = request(range(300, 360), n=20)
-        first = tokens(used.generate(base))
-        fork = tokens(used.generate(forked(base, first[:9], 77, n=12)))
+def test_a_fork_is_a_fresh_run_with_that_prefix(pocket: Engine) -> None:
+    for n_prompt in (60, 400):
+        base = request(range(300, 300 + n_prompt), n=20)
+        first = tokens(pocket.generate(base))
+        fork = tokens(pocket.generate(forked(base, first[:9], 77, n=12)))
         prefix = (*base.prompt_ids, *(token.id for token in first[:9]), 77)
-        alone = tokens(fresh.generate(request(prefix, n=12)))
-        assert [token.id for token in fork[10:]] == [token.id for token in alone]
-        for ours, theirs in zip(fork[10:], alone, strict=True):
-            assert ours.trace is not None and theirs.trace is not None
-            assert dict(ours.trace.top) == pytest.approx(dict(theirs.trace.top), abs=1e-4)
-            assert ours.trace.logsumexp == pytest.approx(theirs.trace.logsumexp, abs=1e-4)
-            assert ours.trace.u == theirs.trace.u
-        whole = [*base.prompt_ids, *(token.id for token in fork)]
-        assert np.abs(used.logits(whole) - fresh.logits(whole)).max() < 1e-4
+        with Engine.load(builtin_path(), LoadOptions(n_ctx=512)) as fresh:
+            alone = tokens(fresh.generate(request(prefix, n=12)))
+            assert [token.id for token in fork[10:]] == [token.id for token in alone]
+            for ours, theirs in zip(fork[10:], alone, strict=True):
+                assert ours.trace is not None and theirs.trace is not None
+                assert (ours.trace.top, ours.trace.logsumexp) == (theirs.trace.top, theirs.trace.logsumexp)
+                assert ours.trace.u == theirs.trace.u
+            whole = [*base.prompt_ids, *(token.id for token in fork)]
+            assert np.array_equal(pocket.logits(whole), fresh.logits(whole))
+
+
+@pytest.mark.parametrize("kv", ["f16", "f32", "q8_0"])
+def test_logits_do_not_depend_on_the_pieces_a_text_was_read_in(kv: Literal["f16", "f32", "q8_0"]) -> None:
+    ids = list(range(300, 800))
+    with Engine.load(builtin_path(), LoadOptions(n_ctx=512, type_k=kv, type_v=kv)) as engine:
+        whole = engine.logits(ids).copy()
+        for cut in (1, 63, 64, 65, 190, 436, 499):
+            engine.context.rewind(0)
+            engine.logits(ids[:cut])
+            assert np.array_equal(engine.logits(ids), whole), cut
+        engine.context.rewind(350)
+        for token in ids[350:]:  # as an answer is written
+            assert engine.context.append(token)
+        assert np.array_equal(engine.context.logits(), whole)
 
 
 def test_the_chunks_say_how_the_cache_was_filled(engine: Engine) -> None:

@@ -130,7 +130,7 @@ def test_a_finished_text_lets_only_the_end_come(pocket: Engine) -> None:
 
 
 def test_a_grammar_no_token_obeys_is_an_error_at_once(pocket: Engine) -> None:
-    params = replace(NEUTRAL, grammar="root ::= [\\U00200000-\\U01FFFFFF]")  # no UTF-8
+    params = replace(NEUTRAL, grammar="root ::= [\\U00400000-\\U01FFFFFF]")  # no UTF-8
     sampler = Sampler(params, pocket.vocab.n_vocab, N_CTX, vocab=pocket.vocab)
     with pytest.raises(SamplingError, match="allows no token of this model at position 3"):
         sampler.choose(np.zeros(pocket.vocab.n_vocab, np.float32), 3)

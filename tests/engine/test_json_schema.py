@@ -37,7 +37,14 @@ def test_a_schema_says_what_may_be_written(pocket: Engine, tmp_path: Path, text:
     ("text", "line", "column", "says"),
     [
         ('{"type": }', 1, 10, "no JSON"),
-        ('{"type": "object",\n "properties": {"a": {"type": "strang"}}}', 2, 22, "Unrecognized schema"),
+        (
+            '{"type": "object",\n "properties": {"a": {"type": "strang"}}}',
+            2,
+            31,
+            '"strang" is no type: choose from',
+        ),
+        ('{"type": "intege"}', 1, 10, '"intege" is no type'),
+        ('{"type": [\n"string", 5]}', 2, 11, "5 is no type"),
         ('{"type": "array",\n "items": {"$ref": "#/$defs/x"}}', 1, 1, "ref"),
         ("[1]", 1, 1, "a schema is a JSON object"),
         ('{"properties": {"a":\n {"enum": []}}}', 2, 2, "enum lists nothing, so no value is allowed"),

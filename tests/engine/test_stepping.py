@@ -14,6 +14,8 @@ from tests.engine.test_worker import OPTIONS, Desk
 from tui_chat.engine.breakpoints import parse_breakpoint
 from tui_chat.engine.control import CancelFlag, LiveParams
 from tui_chat.engine.engine import Engine
+from tui_chat.engine.generation import make_sampler
+from tui_chat.engine.sampling import Sampler
 from tui_chat.engine.stepping import Decision, StepControl
 from tui_chat.engine.types import (
     EngineEvent,
@@ -21,12 +23,19 @@ from tui_chat.engine.types import (
     GeneratedToken,
     GenerationFinished,
     GenerationRequest,
+    Limits,
     ModelLoaded,
+    SamplingParams,
     SettingsChanged,
     TokenPending,
     TokensGenerated,
     TokensWithdrawn,
 )
+from tui_chat.engine.whatif import Written, waterfall_at
+from tui_chat.lessons.recording import recorded
+from tui_chat.lessons.replay import replay
+from tui_chat.lessons.watch import Watch
+from tui_chat.ui.progress import Answer
 
 Order = Callable[[StepControl, TokenPending], object]
 
@@ -37,10 +46,15 @@ class Played:
     """A generation in which each pending token meets the next of some orders, and then is drawn."""
 
     def __init__(
-        self, engine: Engine, asked: GenerationRequest, orders: Sequence[Order], steps: StepControl | None = None
+        self,
+        engine: Engine,
+        asked: GenerationRequest,
+        orders: Sequence[Order],
+        steps: StepControl | None = None,
+        live: LiveParams | None = None,
     ) -> None:
         self.steps = steps or StepControl()
-        self.cancel, self.live = CancelFlag(), LiveParams()
+        self.cancel, self.live = CancelFlag(), live or LiveParams()
         self.pending: list[TokenPending] = []
         self.tokens: list[GeneratedToken] = []
         self.events: list[EngineEvent] = []
@@ -75,11 +89,14 @@ def test_stepping_through_gives_what_a_run_gives(engine: Engine) -> None:
     assert played.ids == plain == [event.token.id for event in played.pending]
     assert (played.end.reason, played.end.usage.generated) == (FinishReason.LENGTH, 12)
     for event, token in zip(played.pending, played.tokens, strict=True):
-        assert event.token == token
-        assert token.trace is not None and not token.forced
-        assert all(stage.candidates for stage in token.trace.stages)
-        best = token.trace.stages[-1].candidates
+        offered = event.token.trace
+        assert token.trace is not None and offered is not None and not token.forced
+        assert all(stage.candidates for stage in offered.stages)
+        best = offered.stages[-1].candidates
         assert [(c.id, c.p) for c in best[:3]] == pytest.approx(list(token.trace.final[:3]))
+        # What is drawn is the same but for those: they are most of its size.
+        light = tuple(replace(stage, candidates=()) for stage in offered.stages)
+        assert token == replace(event.token, trace=replace(offered, stages=light))
 
 
 def test_the_first_token_waits_too_and_nothing_is_written_before_it_is_drawn(engine: Engine) -> None:
@@ -108,14 +125,82 @@ def test_a_picked_token_stands_and_what_follows_is_drawn_behind_it(engine: Engin
 
 
 def test_a_token_the_vocabulary_lacks_is_not_picked(engine: Engine) -> None:
-    orders: list[Order] = [lambda steps, _: steps.pick(600)]
-    steps = StepControl()
-    asked: list[TokenPending] = []
-    worker = threading.Thread(target=lambda: asked.extend(Played(engine, request(n=1), orders, steps).pending))
-    worker.start()
-    _until(steps.draw)
-    worker.join(30)
-    assert len(asked) == 1
+    played = Played(engine, request(n=1), [lambda steps, _: steps.pick(600), lambda steps, _: steps.ban(600)])
+    assert [event.refused for event in played.pending] == [
+        "",
+        *["this model has no token 600: its vocabulary ends at 599"] * 2,
+    ]
+    assert played.ids == ids(engine.generate(request(n=1)))
+
+
+def test_a_pick_that_the_grammar_refuses_is_told(pocket: Engine) -> None:
+    wrong = pocket.vocab.find("x")
+    assert wrong is not None
+    asked = GenerationRequest(
+        prompt_ids=(5,), params=SamplingParams(grammar='root ::= "yes"'), limits=Limits(max_tokens=2)
+    )
+    played = Played(pocket, asked, [lambda steps, _: steps.pick(wrong)])
+    assert [event.refused for event in played.pending[:2]] == [
+        "",
+        "the grammar does not allow 'x' here: pick one that it allows",
+    ]
+    assert played.pending[0].token == played.pending[1].token
+
+
+def test_settings_changed_while_later_tokens_are_withdrawn_hold_from_there(engine: Engine) -> None:
+    """The periods that are kept with an answer say what each token was drawn with, whatever was taken back."""
+    hot = replace(PARAMS, temperature=3.0, top_k=0)
+    back: Order = lambda steps, _: steps.back()  # noqa: E731
+
+    live = LiveParams()
+    heat: Order = lambda *_: setattr(live, "params", hot)  # noqa: E731
+    cool: Order = lambda *_: setattr(live, "params", PARAMS)  # noqa: E731
+    for orders, periods in (
+        ([*[DRAW] * 6, heat, DRAW, *[back] * 5], [(0, PARAMS), (2, hot)]),
+        ([*[DRAW] * 4, heat, DRAW, DRAW, back], [(0, PARAMS), (4, hot)]),
+        ([*[DRAW] * 4, heat, DRAW, DRAW, *[back] * 4, cool], [(0, PARAMS)]),
+    ):
+        live.params, answer = None, Answer(0, "m", 3, 0.0)
+        played = Played(engine, request(n=9), orders, live=live)
+        for event in played.events:
+            answer.take(event, 0.0)  # type: ignore[arg-type]
+        assert answer.changes == periods and len(answer.tokens) == 9
+        trace = recorded(
+            engine.info, prompt_ids=PROMPT, periods=answer.changes, tokens=answer.tokens, text="", usage=None,
+            ignore_eos=True,
+        )  # fmt: skip
+        assert replay(engine, Watch(), trace, "t").document["same"]
+
+
+def test_a_ban_stays_with_its_token(engine: Engine) -> None:
+    """What the waterfall shows of a token that was drawn behind a ban is what it was drawn from."""
+    ban: Order = lambda steps, event: steps.ban(event.token.id)  # noqa: E731
+    for order in (PARAMS.order, ("top_k", "temperature"), ("top_k", "logit_bias", "temperature")):
+        asked = request(n=4, params=replace(PARAMS, order=order))
+        played = Played(engine, asked, [DRAW, ban, ban])
+        answer = Answer(0, "m", 3, 0.0)
+        for event in played.events:
+            answer.take(event, 0.0)  # type: ignore[arg-type]
+        assert [first for first, _ in answer.changes] == [0, 1, 2] and answer.changes[2][1] == asked.params
+        refused = [event.token.id for event in played.pending[1:3]]
+        with_bans = answer.changes[1][1]
+        ran = [asked.params, with_bans, asked.params, asked.params]
+
+        def make(params: SamplingParams, history: Sequence[int]) -> Sampler:
+            return make_sampler(params, asked.limits, engine.info, engine.info.n_ctx, history, vocab=engine.vocab)  # noqa: B023
+
+        written = Written(PROMPT, answer.tokens, ran, engine.info.n_vocab, make)
+        table = waterfall_at(written, 1, with_bans, engine.recent)
+        second = answer.tokens[1]
+        assert table is not None and second.trace is not None
+        assert (table.picked, table.u) == (second.id, second.trace.u)
+        assert [column.survivors for column in table.columns[1:]] == [s.survivors for s in second.trace.stages]
+        assert [str(table.row(token).reason) for token in refused] == ["banned", "banned"]
+        trace = recorded(
+            engine.info, prompt_ids=PROMPT, periods=answer.changes, tokens=answer.tokens, text="", usage=None,
+            ignore_eos=True,
+        )  # fmt: skip
+        assert replay(engine, Watch(), trace, "t").document["same"]
 
 
 def test_a_ban_draws_again_at_this_place_only(engine: Engine) -> None:
@@ -150,6 +235,7 @@ def test_the_last_candidate_cannot_be_banned(engine: Engine) -> None:
     played = Played(engine, request(n=1, params=only), [ban_everything, ban_everything])
     assert {event.token.id for event in played.pending[:2]} == {5, 6}
     assert played.pending[2].banned == played.pending[1].banned
+    assert "cannot be banned: without it nothing is left to draw from" in played.pending[2].refused
     assert played.ids == [played.pending[1].token.id]
 
 
@@ -171,14 +257,9 @@ def test_back_keeps_the_history_of_the_penalties(engine: Engine) -> None:
 
 
 def test_back_at_the_beginning_waits_on(engine: Engine) -> None:
-    steps = StepControl()
-    played: list[Played] = []
-    orders: list[Order] = [lambda steps, _: steps.back()]
-    thread = threading.Thread(target=lambda: played.append(Played(engine, request(n=1), orders, steps)))
-    thread.start()
-    _until(steps.draw)
-    thread.join(30)
-    assert len(played[0].pending) == 1 and len(played[0].ids) == 1
+    played = Played(engine, request(n=1), [lambda steps, _: steps.back()])
+    assert len(played.pending) == 2 and len(played.ids) == 1
+    assert played.pending[1].refused == "there is no token to take back: none was drawn since the answer began"
 
 
 def test_orders_that_no_token_waits_for_are_not_taken(engine: Engine) -> None:
@@ -331,17 +412,3 @@ def test_an_answer_that_runs_is_made_to_wait(desk: Desk, noise_path: object) -> 
     steps.stop_at(None)
     assert steps.run()
     assert desk.wait(GenerationFinished).reason is FinishReason.LENGTH
-
-
-def _until(done: Callable[[], bool]) -> None:
-    """Waits until something comes true.
-
-    Raises:
-        AssertionError: it does not.
-    """
-    pause = threading.Event()
-    for _ in range(3000):
-        if done():
-            return
-        pause.wait(0.01)
-    raise AssertionError("waited in vain")

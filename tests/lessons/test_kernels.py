@@ -34,7 +34,7 @@ def test_figures_are_those_of_the_build_and_of_the_loaded_model(pocket: Engine) 
     assert [device["name"] for device in document["devices"]] == [device["name"] for device in facts["devices"]]  # type: ignore[attr-defined]
     built = {feature["name"] for feature in document["features"] if feature["built"]}
     assert built == set(features_by_backend(str(facts["system_info"])).get("CPU", {}))
-    assert (document["n_threads"], document["n_batch"], document["n_ubatch"]) == (1, pocket.info.n_batch, 512)
+    assert (document["n_threads"], document["n_batch"], document["n_ubatch"]) == (1, pocket.info.n_batch, 63)
     assert document["graph"]["nodes"] > pocket.info.n_layer and document["graph"]["splits"] >= 1
     assert sum(entry["size_bytes"] for entry in document["weights"]) == pytest.approx(pocket.info.size_bytes, rel=0.02)
     shown = text(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tui_chat.chat.trace_file import AnswerTrace, read_trace, write_trace
+from tui_chat.chat.conversation import Message, Role
+from tui_chat.chat.trace_file import PERIODS, AnswerTrace, params_document, read_trace, write_trace
 from tui_chat.cli.program import run
 from tui_chat.engine.gguf import fingerprint
 from tui_chat.engine.types import GeneratedToken
@@ -159,15 +161,67 @@ def test_a_model_that_moved_is_asked_for_and_the_built_in_one_is_found(
     assert tell("replay", moved, "--model", builtin_path())[0] == 0
 
 
-def test_a_token_that_the_model_does_not_have_is_told(
-    written: Path, tell: Callable[..., Told], tmp_path: Path
-) -> None:
+def test_a_token_that_the_model_does_not_have_is_told(written: Path, tell: Callable[..., Told], tmp_path: Path) -> None:
     for broken in (
         altered(written, tmp_path, lambda t: replace(t, prompt_ids=(*t.prompt_ids[:-1], 10**6))),
         altered(written, tmp_path, lambda t: with_token(t, 1, id=-1)),
     ):
         status, _, err = tell("replay", broken)
-        assert status == 1 and "the trace is damaged: it names token" in err and "the vocabulary ends at" in err
+        assert status == 1 and f"{broken} is damaged: it names token" in err and "the vocabulary ends at" in err
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (r'"chunks": \[\[\d+, 1\]\]', '"chunks": [[9, -1]]'),
+        (r'"chunks": \[\[\d+, 1\]\]', '"chunks": [[0, 1]]'),
+        (r'"n_given": 0', '"n_given": 999'),
+        (r'"logsumexp": [\d.]+', '"logsumexp": "nan"'),
+        (r'"logsumexp": [\d.]+', '"logsumexp": 1e999'),
+        (r'"logit": [\d.]+', '"logit": NaN'),
+        (r'"top": \[\[(\d+), [\d.]+\]', r'"top": [[\1, "nan"]'),
+        (r'"u": [\d.]+', '"u": "nan"'),
+    ],
+)
+def test_figures_that_are_none_are_damage(
+    written: Path, tell: Callable[..., Told], tmp_path: Path, was: str, now: str
+) -> None:
+    broken = tmp_path / "broken.jsonl"
+    text, n = re.subn(was, now, written.read_text(encoding="utf-8"), count=1)
+    assert n == 1
+    broken.write_text(text, encoding="utf-8")
+    status, out, err = tell("replay", broken)
+    assert (status, out) == (1, "") and "damaged" in err and "line " in err
+
+
+def test_chunks_that_do_not_fit_are_not_unrolled(written: Path, tell: Callable[..., Told], tmp_path: Path) -> None:
+    huge = altered(written, tmp_path, lambda trace: replace(trace, chunks=((9, 10**9),)))
+    assert tell("replay", huge)[0] == 0
+
+
+def test_what_an_interrupted_fork_kept_is_not_drawn_again(written: Path) -> None:
+    """The run that was stopped left no counts: how much was kept says where it began."""
+    from tui_chat.engine.engine import Engine
+    from tui_chat.engine.types import GenerationRequest, Limits, LoadOptions, SamplingParams, TokensGenerated
+    from tui_chat.lessons.recording import recorded_message
+    from tui_chat.lessons.replay import replay
+    from tui_chat.lessons.watch import Watch
+
+    trace = read_trace(written)
+    cold = SamplingParams(seed=3, temperature=0.0)
+    with Engine.load(builtin_path(), LoadOptions(n_threads=1)) as engine:
+        put_in = GeneratedToken(70, engine.vocab.piece(70), None, forced=True)
+        kept = (*trace.tokens[:5], put_in)
+        ids = (*trace.prompt_ids, *(token.id for token in kept))
+        request = GenerationRequest(prompt_ids=ids, n_prefilled=6, kept=kept, params=cold, limits=Limits(max_tokens=4))
+        tokens = [t for e in engine.generate(request) if isinstance(e, TokensGenerated) for t in e.tokens]
+        fork = Message(
+            id="m", role=Role.ASSISTANT, text="", ids=tuple(token.id for token in tokens), prompt_ids=trace.prompt_ids,
+            model=engine.info.name, n_kept=5, settings={PERIODS: [[0, params_document(cold)]]},
+        )  # fmt: skip
+        again = recorded_message(engine.info, fork, tokens)
+        assert (again.n_given, len(again.tokens)) == (6, 10)
+        assert replay(engine, Watch(), again, "t").document["same"]
 
 
 def test_another_version_is_told(written: Path, tell: Callable[..., Told], tmp_path: Path) -> None:

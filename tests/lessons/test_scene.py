@@ -146,9 +146,10 @@ def test_it_leaves_out_what_the_chat_left_out(pocket: Engine) -> None:
 
 
 def test_bans_by_text_are_looked_up_by_the_engine(pocket: Engine) -> None:
-    banned = Scene(biased=InferenceSettings(ban=(" token",), logit_bias=((5, 1.0),)))
-    ids = pocket.vocab.resolve(" token")
-    assert dict(banned.sampling(pocket).logit_bias) == {5: 1.0, **dict.fromkeys(ids, -math.inf)}
+    banned = Scene(biased=InferenceSettings(ban=(" token", "/^ ?the$/"), logit_bias=((5, 1.0),)))
+    ids = pocket.vocab.resolve("/^ ?the$/")
+    bans = [(" token", -math.inf), *((token, -math.inf) for token in ids)]
+    assert sorted(map(str, banned.sampling(pocket).logit_bias)) == sorted(map(str, [(5, 1.0), *bans]))
     moment = next_token(pocket, Watch(), banned.asking("What is a token?"))
     assert moment.params == banned.sampling(pocket)
     unknown = replace(banned, biased=InferenceSettings(ban=("/no such token/",)))

@@ -63,6 +63,7 @@ INFO = ModelInfo(
     n_head_kv=2,
     n_ctx=2048,
     n_batch=512,
+    n_ubatch=63,
     n_threads=1,
     n_gpu_layers=0,
     devices=("CPU",),
@@ -130,7 +131,13 @@ class FakeEngine:
 
     @staticmethod
     def read(
-        ids: Sequence[int], start: int = 0, stop: int | None = None, *, top_n: int = 20, cancel: object = None
+        ids: Sequence[int],
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        top_n: int = 20,
+        keep: bool = False,
+        cancel: object = None,
     ) -> Iterator[tuple[TokenTrace, ...]]:
         """Each token in a part of its own, like one that was written, without what chose it."""
         for position in range(max(1, start), len(ids) if stop is None else stop):
@@ -148,7 +155,7 @@ class FakeEngine:
             return PIECES.index(text.encode()) if text.encode() in PIECES else None
 
         @staticmethod
-        def resolve(text: str) -> tuple[int, ...]:
+        def resolve(text: str, *, ban: bool = False) -> tuple[int, ...]:
             if (found := FakeEngine.vocab.find(text)) is None:
                 raise SamplingError(f"{text!r} is no token")
             return (found,)

@@ -392,7 +392,9 @@ def test_a_setting_changed_in_the_middle_is_in_the_trace(desk: Desk, mirostat: i
 
 def test_settings_that_cannot_be_take_the_fork_back(desk: Desk) -> None:
     first = desk.say("What is a token?")
-    desk.session.set_value("logit_bias", ((1_000_000, 1.0),))
+    with pytest.raises(SamplingError, match="no token 1000000"):
+        desk.session.set_value("logit_bias", ((1_000_000, 1.0),))
+    desk.session.tuning.present = desk.session.inference.model_copy(update={"logit_bias": ((1_000_000, 1.0),)})
     desk.session.fork(first.id, 2)
     answer = desk.session.answer
     assert answer is not None

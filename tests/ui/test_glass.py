@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
 from tests.ui.scripted import ScriptedWorker, make_app, ready, settle, type_in
-from tests.ui.test_chat_screen import NARROW, WIDE, line_of, shown
+from tests.ui.test_chat_screen import NARROW, VERY_WIDE, WIDE, line_of, shown
 from tests.ui.test_with_engine import real_app
 from tui_chat.engine.waterfall import Basis, Waterfall
 from tui_chat.models.resolve import builtin_path
@@ -35,6 +36,11 @@ def own(app: TuiChatApp) -> Waterfall | None:
     if table is None or token is None or token.trace is None or table.position != token.trace.position:
         return None
     return table
+
+
+def own_behind(app: TuiChatApp, position: int) -> bool:
+    table = own(app)
+    return table is not None and table.position > position
 
 
 @asynccontextmanager
@@ -73,7 +79,7 @@ async def test_the_waterfall_of_a_token_is_what_chose_it() -> None:
             assert f"u {trace.u:.4f}" in shown(app)
             position = table.position
             await pilot.press("right")
-            await settle(pilot, lambda position=position: (t := own(app)) and t.position > position, "the next")
+            await settle(pilot, partial(own_behind, app, position), "the next")
 
 
 @needs_model
@@ -254,7 +260,7 @@ async def test_while_an_answer_streams_a_selected_token_keeps_its_waterfall() ->
 async def test_older_tokens_say_that_they_are_truncated() -> None:
     worker = ScriptedWorker()
     app = make_app(worker)
-    async with app.run_test(size=WIDE) as pilot:
+    async with app.run_test(size=VERY_WIDE) as pilot:
         await ready(pilot)
         await type_in(pilot, "hi")
         worker.answer("A token is a small piece of text .")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -301,3 +302,24 @@ async def test_cards_stay_where_they_came_when_the_conversation_is_shown_anew() 
         await settle(pilot, lambda: kinds() == expected, "the conversation, anew")
         await type_in(pilot, "/new")
         await settle(pilot, lambda: not cards(app), "the empty transcript")
+
+
+async def test_progress_that_comes_after_the_end_changes_nothing() -> None:
+    app = make_app()
+    async with app.run_test(size=SIZE) as pilot:
+        await ready(pilot)
+        gate, late = asyncio.Event(), asyncio.Event()
+        card = ReportCard("/slow")
+
+        def lesson(_engine: object, watch: Watch) -> Report:
+            card.call_next(gate.wait)  # the card's own queue is behind
+            watch.show(report("so far", "half of it"))
+            return report("all", "the whole")
+
+        app._commands._reporting.start("/slow", lesson, lambda: card)
+        await settle(pilot, lambda: card.report is not None and card.report.title == "all", "the end")
+        gate.set()
+        card.call_next(late.set)
+        await settle(pilot, late.is_set, "the card's queue")
+        assert card.report is not None and card.report.title == "all"
+        assert "the whole" in shown(app) and "under way" not in shown(app) and "half of it" not in shown(app)

@@ -377,7 +377,7 @@ def test_texts_to_ban_are_resolved_by_the_engine_and_stay_when_a_slider_moves() 
     bench.worker.begin()
     bench.session.set_value("temperature", 1.5)
     (params,) = bench.worker.params
-    assert params.logit_bias == ((4, -math.inf),)
+    assert params.logit_bias == ((" token", -math.inf),)
     assert (params.temperature, params.seed) == (1.5, 3)
 
 
@@ -388,8 +388,8 @@ def test_a_setting_changed_before_the_engine_begins_reaches_the_answer(bench: Be
     assert [params.temperature for params in bench.worker.params] == [1.5]
 
 
-def test_a_ban_that_cannot_be_leaves_nothing_behind() -> None:
-    bench = Bench(inference=InferenceSettings(ban=("not one token",)))
+def test_a_bias_that_cannot_be_leaves_nothing_behind() -> None:
+    bench = Bench(inference=InferenceSettings(logit_bias=(("not one token", 1.0),)))
     bench.load()
     bench.session.send("hi")
     bench.worker.begin()

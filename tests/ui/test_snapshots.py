@@ -8,10 +8,11 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.ui.scripted import ScriptedWorker, make_app, ready, settle, type_in
-from tests.ui.test_chat_screen import shown
+from tests.ui.test_chat_screen import line_of, shown
 from tests.ui.test_trainings import open_trainings, running
 from tests.ui.written_trainings import write_run
 from tui_chat.ui.app import TuiChatApp
+from tui_chat.ui.widgets.waterfall_table import WaterfallTable
 
 ANSWER = (
     "<think>They ask about tokens.</think>A token is a **small piece** of text that the model reads and writes one at "
@@ -55,6 +56,10 @@ def test_theme(snap_compare: Any, theme: str) -> None:
         app = await one_turn(pilot, worker)
         app.chat.query_one("#value-temperature").focus()
         await pilot.press("right", "right")
+        table = app.chat.query_one(WaterfallTable)
+        await settle(pilot, lambda: table.table and table.table.params.temperature == 0.8, "what if")
+        await settle(pilot, lambda: "the old text" in line_of(app), "what it would have changed")
+        app.chat._said.stop()  # it stays, however long the picture takes
         await at_rest(pilot)
 
     assert snap_compare(make_app(worker, theme=theme), terminal_size=SIZES["two"], run_before=play)

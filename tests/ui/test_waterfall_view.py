@@ -96,3 +96,34 @@ def test_every_candidate_can_be_reached_in_both_orders() -> None:
     table = waterfall(top_k=3, repeat_penalty=4.0)
     for order in Order:
         assert [table.place(row.id, order) for row in table.rows(0, 99, order)] == list(range(7))
+
+
+def test_the_arithmetic_of_a_cut_gets_shorter_before_it_goes() -> None:
+    table = waterfall(min_p=0.05, top_p=0.95)
+    row = table.row(4)
+    ways = [view.cut_words(row, table, room) for room in (47, 17, 16, 9, 7)]
+    assert ways[1:] == ["✂ top-p 96% ≥ 95%", "✂ 96%≥95%", "✂ 96%≥95%", "✂ top-p"]
+    table = waterfall(min_p=0.05)
+    assert view.cut_words(table.row(5), table, 13) == "✂ 0.8%<5%×41%"
+
+
+@pytest.mark.parametrize("width", [46, 78])
+def test_the_foot_wraps_and_what_is_said_of_the_candidate_stays_whole(width: int) -> None:
+    table = waterfall(typical_p=0.5, repeat_penalty=1.2)
+    removed = next(row for row in table.rows(0, 7) if row.removed is not None)
+    place, why = view.where_it_stands(removed, table)
+    notes = ["a note", "another"]
+    for room in range(4, 9):
+        lines = view.foot(removed, table, notes, width, room, given=False)
+        assert len(lines) <= room and all(line is None or len(line.rstrip()) <= width for line in lines)
+        assert "".join(line for line in lines if line is not None).startswith(place + why)
+    assert "nearer have" in why and why.endswith("> 50%") and len(why) > 60
+    assert None in view.foot(removed, table, notes, width, 6, given=False)
+    assert view.foot(removed, table, notes, width, 99, given=False)[-1] == "a note · another"
+
+
+def test_where_nothing_was_drawn_the_foot_has_no_bar() -> None:
+    table = waterfall(top_k=3)
+    lines = view.foot(table.row(0), table, [], 46, 6, given=True)
+    assert None not in lines and "given, not drawn · stages as they are set now" in lines
+    assert lines[-1] == "these settings leave it 47.7%"

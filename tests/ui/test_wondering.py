@@ -149,3 +149,25 @@ def test_bans_are_looked_up_again_only_when_they_change(monkeypatch: pytest.Monk
     assert second.temperature == 0.3 and second.logit_bias == first.logit_bias
     assert present.params(banned.model_copy(update={"seed": 4}), 9, None, ()).seed == 4
     assert len([ban for ban in looked[n:] if ban]) == 0
+
+
+def test_what_nobody_foresaw_is_reported_and_the_next_question_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener()
+    wondering = Wondering(nullcontext, listener)
+    plain = Text.written
+
+    def broken(self: Text, engine: object) -> object:
+        raise ZeroDivisionError("no such thing")
+
+    monkeypatch.setattr(Text, "written", broken)
+    wondering.ask(Asked("w", text(), 0))
+    (ready,) = listener.wait(1)
+    assert isinstance(ready, WaterfallReady) and ready.table is None and "ZeroDivisionError" in str(ready.error)
+    wondering.ask_marks(Asked("m", text(), 3, InferenceSettings(temperature=0)))
+    marks = listener.wait(2)[1]
+    assert isinstance(marks, MarksReady) and marks.done and "no such thing" in str(marks.error)
+    monkeypatch.setattr(Text, "written", plain)
+    wondering.ask(Asked("again", text(), 0))
+    again = listener.wait(3)[2]
+    assert isinstance(again, WaterfallReady) and again.table is not None
+    wondering.close()

@@ -44,6 +44,7 @@ class ModelMark:
     """See `engine.gguf.fingerprint`."""
     n_ctx: int
     n_batch: int
+    n_ubatch: int
     n_threads: int
     n_gpu_layers: int
     devices: tuple[str, ...]
@@ -135,6 +136,8 @@ def read_trace(path: Path) -> AnswerTrace:
             tokens.append(_token(_parsed(path, lines, number)))
         number = len(lines) - 1
         tail = _parsed(path, lines, number)
+        if not 0 <= begun["n_given"] <= len(tokens):
+            raise ValueError(f"{begun['n_given']} of {len(tokens)} tokens were given")
         if "text" not in tail or tail["n_tokens"] != len(tokens):
             raise TraceError(f"{path} is not whole: it was cut off after {len(tokens)} tokens")
         return AnswerTrace(
@@ -170,7 +173,8 @@ def params_from(values: Mapping[str, Any]) -> SamplingParams:
     }
     if "logit_bias" in known:
         known["logit_bias"] = tuple(
-            (int(token), -math.inf if bias is None else float(bias)) for token, bias in known["logit_bias"]
+            (token if isinstance(token, str) else int(token), -math.inf if bias is None else float(bias))
+            for token, bias in known["logit_bias"]
         )
     return SamplingParams(**known)
 
@@ -200,7 +204,7 @@ def _begun(head: Mapping[str, Any]) -> dict[str, Any]:
         "created": str(head["created"]),
         "model": ModelMark(**model),
         "prompt_ids": tuple(int(token) for token in head["prompt_ids"]),
-        "chunks": tuple((int(size), int(count)) for size, count in head["chunks"]),
+        "chunks": tuple((_positive(size), _positive(count)) for size, count in head["chunks"]),
         "periods": tuple((int(period["first"]), params_from(period["params"])) for period in head["periods"]),
         "ignore_eos": bool(head["ignore_eos"]),
         "n_given": int(head["n_given"]),
@@ -258,20 +262,20 @@ def _token(line: Mapping[str, Any]) -> GeneratedToken:
         id=int(line["id"]),
         piece=piece,
         logit=_logit(line["logit"]),
-        logsumexp=float(line["logsumexp"]),
+        logsumexp=_finite(line["logsumexp"]),
         rank=int(line["rank"]),
-        entropy=float(line["entropy"]),
+        entropy=_finite(line["entropy"]),
         top=_pairs([[token, _logit(logit)] for token, logit in line["top"]]),
         stages=tuple(_stage(stage) for stage in line["stages"]),
         final=_pairs(line["final"]),
-        u=None if line["u"] is None else float(line["u"]),
-        seconds=float(line["seconds"]),
+        u=None if line["u"] is None else _finite(line["u"]),
+        seconds=_finite(line["seconds"]),
     )
     return GeneratedToken(trace.id, piece, trace, bool(line.get("forced")))
 
 
 def _pairs(pairs: Sequence[Sequence[Any]]) -> tuple[tuple[int, float], ...]:
-    return tuple((int(token), float(number)) for token, number in pairs)
+    return tuple((int(token), number if number == -math.inf else _finite(number)) for token, number in pairs)
 
 
 def _number(value: float) -> float | None:
@@ -280,7 +284,20 @@ def _number(value: float) -> float | None:
 
 
 def _logit(value: float | None) -> float:
-    return -math.inf if value is None else float(value)
+    return -math.inf if value is None else _finite(value)
+
+
+def _finite(value: Any) -> float:
+    """A figure. JSON has no other, but numbers beyond float64 (1e999) and texts ("nan") would pass for some."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
+
+
+def _positive(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value!r} is no number of tokens")
+    return value
 
 
 def _refuse(constant: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from tui_chat.cli.options import (
 from tui_chat.display.cells import bar
 from tui_chat.display.figures import percent
 from tui_chat.display.text import piece_label, visible
+from tui_chat.engine.chain import KEPT_BEST
 from tui_chat.engine.decoding import THINK_OPEN, split_reasoning
 from tui_chat.engine.types import (
     MAX_SEED,
@@ -34,6 +36,7 @@ from tui_chat.engine.types import (
     GenerationFinished,
     GenerationRequest,
     GenerationStarted,
+    SamplingParams,
     TokensGenerated,
     TokenTrace,
 )
@@ -176,7 +179,8 @@ def _request_builder(
             for one in settings.inference.resolved_biases(engine.vocab.resolve)
             if isinstance(one.spec, str)
         )
-        return GenerationRequest(prompt_ids=ids, params=params, limits=limits, inspect=trace)
+        # What a stage had to keep is known from the figures alone.
+        return GenerationRequest(prompt_ids=ids, params=params, limits=limits, inspect=trace or _bans_late(params))
 
     return _RequestBuilder(make)
 
@@ -263,9 +267,28 @@ class _Answer:
         return CancelledError.exit_code if self.done.reason is FinishReason.CANCELLED else 0
 
     def notes(self, of_prompt: list[str]) -> list[str]:
+        notes = [*of_prompt, *self._kept()]
         if self.done.reason is FinishReason.LENGTH and self._stream and sys.stderr.isatty():
-            return [*of_prompt, f"ended after {self.done.usage.generated} tokens: --max-tokens allows more"]
-        return of_prompt
+            notes.append(f"ended after {self.done.usage.generated} tokens: --max-tokens allows more")
+        return notes
+
+    def _kept(self) -> list[str]:
+        """The stages that left what they should have removed, each with the tokens where it did."""
+        places: dict[str, list[int]] = {}
+        for number, token in enumerate(self.tokens, start=1):
+            for stage in token.trace.stages if token.trace is not None else ():
+                if stage.note == KEPT_BEST:
+                    places.setdefault(stage.name, []).append(number)
+        return [
+            f"{name} at token {numbers[0]}{f' and {len(numbers) - 1} more' if numbers[1:] else ''}: {KEPT_BEST}"
+            for name, numbers in places.items()
+        ]
+
+
+def _bans_late(params: SamplingParams) -> bool:
+    """Whether a ban may meet but few tokens, of which it leaves the best, though that be banned."""
+    bans = any(bias == -math.inf for _token, bias in params.logit_bias)
+    return bans and "logit_bias" in params.order[1:]
 
 
 def _document(answer: _Answer, engine: Engine, seed: int) -> dict[str, object]:
@@ -297,7 +320,8 @@ def _table(tokens: list[GeneratedToken], engine: Engine) -> str:
     for t in map(_trace_of, tokens):
         u = "greedy" if t.u is None else f"{t.u:.4f}"
         figures = f"{t.position:>4} {t.id:>7} {t.p:>7.2%} {t.rank:>5} {t.entropy:>7.3f} {u:>6}"
-        rows.append(f"{figures}  {piece_label(t.piece)}")
+        notes = "; ".join(f"{stage.name}: {stage.note}" for stage in t.stages if stage.note)
+        rows.append(f"{figures}  {piece_label(t.piece)}" + (f"  ({notes})" if notes else ""))
     return "\n".join(rows)
 
 

@@ -260,7 +260,7 @@ _SAMPLING: tuple[Callable[[Any], Any], ...] = (
     _sampling(
         "--ban",
         _ban,
-        "A token that never comes, by id, by the text it begins, or by a /pattern/; repeatable.",
+        "What never comes: a text, however it is cut, or tokens by id or by a /pattern/; repeatable.",
         multiple=True,
         metavar="TEXT|ID|/PATTERN/",
     ),

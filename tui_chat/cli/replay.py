@@ -54,6 +54,7 @@ def command(file: Path, tolerance: float, as_json: bool, model: str | None) -> i
         update={
             "n_ctx": mark.n_ctx,
             "n_batch": mark.n_batch,
+            "n_ubatch": mark.n_ubatch,
             "n_threads": settings.llm.n_threads or mark.n_threads,
             "flash_attn": mark.flash_attn,
             "type_k": mark.type_k,

@@ -80,7 +80,7 @@ def _params(stages: str | None) -> SamplingParams:
     bias, bans = known.get("logit_bias", ()), flags.get("ban", ())
     assert isinstance(bias, tuple) and isinstance(bans, tuple)
     found = resolve_biases(bias, bans, None)
-    known["logit_bias"] = tuple((token, one.bias) for one in found for token in one.ids)
+    known["logit_bias"] = tuple(bias for one in found for bias in one.biases)
     if stages is not None and "order" in known:
         raise UsageError("--stages and --order both give the order: use one of them")
     order = stages if stages is not None else known.get("order")
@@ -169,8 +169,10 @@ def _numbers(text: str, what: str) -> list[float]:
 
 def _draw(report: ChainReport) -> str:
     lines = []
-    for name, survivors, candidates in report.blocks():
-        lines.append(f"{name}: {survivors} left" if name != "start" else f"start: {survivors} tokens")
+    for stage in report.blocks():
+        name, candidates = stage.name, stage.candidates
+        head = f"{name}: {stage.survivors} left" if name != "start" else f"start: {stage.survivors} tokens"
+        lines.append(f"{head} · {stage.note}" if stage.note else head)
         for candidate in candidates[:_ROWS]:
             filled = round(candidate.p * _BAR)
             bar = "█" * filled + "·" * (_BAR - filled)

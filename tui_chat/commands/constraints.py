@@ -167,7 +167,7 @@ def _ban() -> Command:
     return Command(
         name="ban",
         group=SAMPLING,
-        summary=N_("Let tokens never come, and show which they are"),
+        summary=N_("Let texts and tokens never come, and show which tokens that means"),
         run=run,
         arguments=(
             Argument(
@@ -181,9 +181,10 @@ def _ban() -> Command:
             ),
         ),
         details=N_(
-            "A text is banned by the tokens it may begin with; one in quotes is a text even where it is a number. What "
-            "stands between slashes is a pattern that is looked for in every token. Bans add up until `off`. The card "
-            "shows which tokens are met: often a ban meets more than one thought of."
+            "A banned text never comes, letter for letter, however it would be cut into tokens: what is refused is the "
+            "token that would complete it, inside of longer words too. One in quotes is a text even where it is a "
+            "number. What stands between slashes is a pattern that is looked for in every token, and those it is found "
+            "in never come. Bans add up until `off`. The card shows which tokens are met."
         ),
         examples=(
             ("/ban however", N_("no answer says however")),
@@ -226,7 +227,8 @@ def _bias() -> Command:
         ),
         details=N_(
             "The number is added to the logit: +0.69 doubles the odds, −0.69 halves them, 0 takes the bias away. Texts "
-            "and patterns mean what they mean to `/ban`. Watch the token's row in the waterfall."
+            "stand for the token that they begin with, at the start of a line and behind a space; patterns for every "
+            "token they are found in. Watch the token's row in the waterfall."
         ),
         examples=(
             ("/bias piece=+2 word=-1.5", N_("one likelier, one less likely")),

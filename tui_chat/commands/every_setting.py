@@ -51,7 +51,7 @@ ABOUT: Mapping[str, str] = {
     ),
     "json_schema": N_('The answer is JSON that this schema describes, as in `{"type": "array"}` or a file.'),
     "logit_bias": N_("Added to the logits of tokens by id, text or /pattern/, as in `{42: 1.5, however: -inf}`."),
-    "ban": N_('Tokens that never come: by id, by the text they begin, or by a /pattern/, as in `[42, " however"]`.'),
+    "ban": N_("What never comes: tokens by id or /pattern/, and texts, as in `[42, however]`."),
     "seed": N_(
         "Every draw is a function of the seed and the token's position; `null` takes a fresh one for each answer."
     ),

@@ -125,7 +125,11 @@ class _Merged:
 
     def validate(self) -> Settings | None:
         try:
-            return Settings.model_validate(self.values)
+            settings = Settings.model_validate(self.values)
+            for name, message in settings.inference.contradictions().items():
+                key = f"inference.{name}"
+                self.complain(key, f"{key}: {message}", self.sources[key])
+            return settings
         except ValidationError as error:
             for key, message in explain(error):
                 self.complain(key, message, self.sources[key])

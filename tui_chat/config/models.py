@@ -87,6 +87,9 @@ Bans = Annotated[
 ]
 
 
+_ONE_FORM = "grammar and json_schema both say what an answer must look like: use one of them"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
@@ -119,6 +122,8 @@ class LlmSettings(_Section):
     """Tokens the context holds; 0 takes the model's own, at most 4096."""
     n_batch: int = Field(default=_LOAD.n_batch, ge=1, lt=2**31)
     """Tokens evaluated in one prefill chunk."""
+    n_ubatch: int = Field(default=_LOAD.n_ubatch, ge=0, lt=2**31)
+    """Tokens computed at a time within a chunk; 0 lets the program choose."""
     n_threads: int = Field(default=_LOAD.n_threads, ge=0, le=1024)
     """CPU threads; 0 lets the program choose."""
     n_gpu_layers: int = Field(default=_LOAD.n_gpu_layers, ge=-1, lt=2**31)
@@ -139,6 +144,7 @@ class LlmSettings(_Section):
         return LoadOptions(
             n_ctx=self.n_ctx,
             n_batch=self.n_batch,
+            n_ubatch=self.n_ubatch,
             n_threads=self.n_threads,
             n_gpu_layers=self.n_gpu_layers,
             flash_attn=self.flash_attn,
@@ -184,7 +190,7 @@ class InferenceSettings(_Section):
     logit_bias: Biases = _SAMPLING.logit_bias
     """Token to the nats added to its logit; `-inf` or `false` bans it. A token is named as in `ban`."""
     ban: Bans = ()
-    """Tokens that never come: by id, by the text they begin, or by a /pattern/."""
+    """What never comes: tokens by id or by a /pattern/, and texts, however they would be cut into tokens."""
     seed: int | None = None
     """Seed of the draw; none means a fresh one for each answer."""
     order: Names = _SAMPLING.order
@@ -224,15 +230,31 @@ class InferenceSettings(_Section):
 
         Args:
             seed: Seed of this answer; the caller draws one where `self.seed` is None.
-            resolve: Gives the ids of the tokens that a text or a pattern stands for (`bias.first_tokens`).
+            resolve: Gives the ids of the tokens that a text or a pattern stands for (`Vocabulary.resolve`).
 
         Raises:
-            SamplingError: A text to ban or to bias is no token of the vocabulary, or a token is both banned and biased.
+            SamplingError: A text to bias is no token of the vocabulary, or a token is both banned and biased.
             GrammarError: The grammar or the JSON schema does not hold.
         """
         values = {name: getattr(self, name) for name in SAMPLING_FIELDS}
-        pairs = tuple((token, one.bias) for one in self.resolved_biases(resolve) for token in one.ids)
+        pairs = tuple(bias for one in self.resolved_biases(resolve) for bias in one.biases)
         return SamplingParams(**{**values, "seed": seed, "logit_bias": pairs, "grammar": self.grammar_text()})
+
+    def contradictions(self) -> Mapping[str, str]:
+        """What is wrong with settings that hold by themselves but not beside the others, by their names."""
+        found: dict[str, str] = {}
+        for name, values in (
+            ("grammar", {"grammar": self.grammar}),
+            ("json_schema", {"grammar": self.json_schema}),
+            ("mirostat", {"mirostat": self.mirostat}),
+        ):
+            try:
+                SamplingParams(order=self.order, **values)
+            except SamplingError as error:
+                found[name] = str(error)
+        if self.grammar and self.json_schema:
+            found["json_schema"] = _ONE_FORM
+        return found
 
     def resolved_biases(self, resolve: Resolve | None = None, n_vocab: int | None = None) -> tuple[Resolved, ...]:
         """Which tokens the biases and bans meet, for people to see; raises what `sampling_params` does."""
@@ -246,7 +268,7 @@ class InferenceSettings(_Section):
             SamplingError: Both are given.
         """
         if self.grammar and self.json_schema:
-            raise SamplingError("grammar and json_schema both say what an answer must look like: use one of them")
+            raise SamplingError(_ONE_FORM)
         if self.json_schema:
             from tui_chat.engine.json_schema import load_schema
 

@@ -1,17 +1,19 @@
 """Which tokens a text, a pattern or a number in a bias or a ban stands for.
 
 A phrase is biased where it would begin: by the first token of the way it is written at the start of a line and behind
-a space. Where that token begins other words too, they are met as well; so what was found is shown.
+a space. Where that token begins other words too, they are met as well; so what was found is shown. A ban of a phrase
+would refuse too much and too little that way: it is a matter of what is written already (`text_bans`).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from tui_chat.engine.types import Bias
 from tui_chat.errors import SamplingError
 
 if TYPE_CHECKING:  # settings are read before anybody needs a model
@@ -20,8 +22,15 @@ if TYPE_CHECKING:  # settings are read before anybody needs a model
 Spec = int | str
 """A token's id, a text, or a pattern between slashes."""
 
-Resolve = Callable[[str], Sequence[int]]
-"""Gives the ids that a text or a pattern stands for; raises `SamplingError` where there are none."""
+
+class Resolve(Protocol):
+    """Gives the ids that a text or a pattern stands for; raises `SamplingError` where there are none.
+
+    With `ban` it gives those that a ban of it refuses everywhere; of a text there may be none.
+    """
+
+    def __call__(self, text: str, *, ban: bool = False) -> Sequence[int]:
+        """The ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +41,37 @@ class Resolved:
     bias: float
     """Nats; -inf for a ban."""
     ids: tuple[int, ...]
+    """Of a banned text the tokens that hold it, if there are any; those that complete it depend on the place."""
+
+    @property
+    def is_text_ban(self) -> bool:
+        """Whether it is a text that no token may complete."""
+        return isinstance(self.spec, str) and self.bias == -math.inf and not is_pattern(self.spec)
+
+    @property
+    def biases(self) -> tuple[Bias, ...]:
+        """The same as `SamplingParams.logit_bias` has it."""
+        if self.is_text_ban:
+            return ((self.spec, self.bias),)
+        return tuple((token, self.bias) for token in self.ids)
 
     def words(self, vocab: Vocabulary) -> str:
         """For people: what was asked for, and the tokens it met."""
         shown = ", ".join(f"{i} {vocab.piece(i).decode('utf-8', 'replace')!r}" for i in self.ids[:_SHOWN])
         more = f" and {len(self.ids) - _SHOWN:,} more" if len(self.ids) > _SHOWN else ""
+        if self.is_text_ban:
+            held = f"tokens that hold it: {shown}{more}" if self.ids else "no token holds it whole"
+            return f"{self.spec!r} is banned: no token completes it, whatever the cut ({held})"
         verb = "bans" if self.bias == -math.inf else f"adds {self.bias:+g} to"
         return f"{self.spec!r} {verb} {shown}{more}"
 
 
 _SHOWN = 12
+
+
+def is_pattern(text: str) -> bool:
+    """Whether it is a /pattern/ and no text."""
+    return len(text) > 2 and text[0] == text[-1] == "/"
 
 
 def first_tokens(vocab: Vocabulary, text: str) -> tuple[int, ...]:
@@ -55,7 +85,7 @@ def first_tokens(vocab: Vocabulary, text: str) -> tuple[int, ...]:
     Raises:
         SamplingError: There is no such token.
     """
-    if len(text) > 2 and text[0] == text[-1] == "/":
+    if is_pattern(text):
         return _matching(vocab.pieces(), text[1:-1])
     whole = vocab.tokenize(text, parse_special=True)
     if len(whole) == 1 and vocab.is_special(whole[0]):
@@ -78,12 +108,15 @@ def first_tokens(vocab: Vocabulary, text: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def first_pieces(pieces: Sequence[bytes], text: str) -> tuple[int, ...]:
-    """What `first_tokens` would find, for who has only the bytes of the tokens: the longest that begins each form.
+def first_pieces(pieces: Sequence[bytes], text: str, *, ban: bool = False) -> tuple[int, ...]:
+    """What `Vocabulary.resolve` would find, for who has only the bytes of the tokens.
 
-    A tokenizer may cut a phrase otherwise, so this tells whether there is such a token rather than which.
+    For a bias it takes the longest token that begins each form. A tokenizer may cut a phrase otherwise, so this tells
+    whether there is such a token rather than which.
     """
-    if len(text) > 2 and text[0] == text[-1] == "/":
+    if ban and not is_pattern(text):
+        return tuple(token for token, piece in enumerate(pieces) if text.encode() in piece)
+    if is_pattern(text):
         return _matching(pieces, text[1:-1])
     core = text.lstrip(" ").encode()
     found: set[int] = set()
@@ -104,18 +137,23 @@ def resolve_biases(
 
     Args:
         biases: (what, nats added to its logit).
-        bans: What never comes.
+        bans: What never comes: tokens, and texts.
         resolve: For texts and patterns; None where there is no model.
         n_vocab: Tokens there are, where that is known.
 
     Raises:
-        SamplingError: A text or an id is no token, or a token is both banned and biased.
+        SamplingError: A text to bias or an id is no token, or a token is both banned and biased.
     """
     found = []
     for spec, bias in (*biases, *((ban, -math.inf) for ban in bans)):
-        if isinstance(spec, str) and resolve is None:
-            raise SamplingError(f"without a model {spec!r} is not a token: name it by id")
-        ids = tuple(resolve(spec)) if isinstance(spec, str) and resolve is not None else (int(spec),)
+        if isinstance(spec, str):
+            if resolve is None:
+                raise SamplingError(f"without a model {spec!r} is not a token: name it by id")
+            if not spec:
+                raise SamplingError("an empty text stands in every answer: name a text, a token's id or a /pattern/")
+            ids = tuple(resolve(spec, ban=bias == -math.inf))
+        else:
+            ids = (spec,)
         if n_vocab is not None and any(not 0 <= token < n_vocab for token in ids):
             raise SamplingError(f"this model has no token {spec}: its vocabulary ends at {n_vocab - 1}")
         found.append(Resolved(spec, bias, ids))

@@ -5,8 +5,8 @@
     test        = "(" condition ")" | figure comparison number | "text" ("~" | "!~") pattern
     figure      = "entropy" | "surprisal" | "rank" | "p(top)" | "p(chosen)"
     comparison  = "<" | "<=" | ">" | ">=" | "=" | "!="
-    number      = 3 | .4 | 1e-3 | 40%
-    pattern     = one word | "a text" | 'a text'
+    number      = 3 | .4 | 1e-3 | 40% | -1
+    pattern     = one word, brackets in pairs | "a text" | 'a text'
 
 The figures are those of the inspector, of the model's own distribution before the chain: entropy and surprisal in
 nats, probabilities from 0 to 1, rank 1 for the best token. `chosen` is the token that is about to be drawn. A pattern
@@ -45,11 +45,13 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<figure>p\s*\(\s*\w*\s*\))|(?P<number>(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?%?(?!\w))"
+    r"\s*(?:(?P<figure>p\s*\(\s*\w*\s*\))|(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?%?(?!\w))"
     r"|(?P<sign><=|>=|==|!=|!~|[<>=~])|(?P<bracket>[()])|(?P<word>[^\W\d]\w*))",
     re.IGNORECASE,
 )
-_PATTERN = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s()"']+))""")
+_BARE = r"""(?:\\\S|[^\s()"'\\])"""
+_PAIR = rf"\({_BARE}*(?:\({_BARE}*\){_BARE}*)*\)"
+_PATTERN = re.compile(rf"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>(?:{_BARE}|{_PAIR})+))""")
 
 _Test = Callable[[TokenTrace], bool]
 

@@ -12,9 +12,12 @@ from tui_chat.engine.grammar import Grammar, Verdict
 from tui_chat.engine.samplers import CandidateArray
 from tui_chat.engine.selection import falling
 from tui_chat.engine.shortcut import Pool
-from tui_chat.engine.stages import LEAVES_INFINITE, Chained, Stage
+from tui_chat.engine.stages import LEAVES_INFINITE, Chained, Stage, summed_biases
 from tui_chat.engine.types import SamplingParams
 from tui_chat.errors import SamplingError
+
+KEPT_BEST = "it would have removed every candidate: the best one stays"
+"""Noted of a stage that left what it should have removed (`StageTrace.note`)."""
 
 _ONLY_BANNED = "the grammar allows only banned tokens {where}: lift a ban, or leave the grammar out"
 
@@ -77,8 +80,8 @@ class Run:
         note = ""
         if stage.name == "grammar":
             self._obey()
-        elif stage.native is not None:
-            candidates.apply(stage.native)
+        elif stage.native is not None or stage.bans is not None:
+            stage.apply(candidates)
         elif stage.own is not None:
             note = stage.own(chained)
         elif stage.feedback is not None:
@@ -135,7 +138,7 @@ class Run:
             )
         best = rescue[np.lexsort((rescue["id"], -rescue["logit"]))[:1]]
         self._chained.candidates.fill(best["id"], best["logit"])
-        return "it would have removed every candidate: the best one stays"
+        return KEPT_BEST
 
     def _count(self, stage: Stage) -> None:
         """Bring `survivors` up to date behind a stage."""
@@ -143,10 +146,10 @@ class Run:
             self.survivors = len(self._chained.candidates)
             return
         if stage.name == "logit_bias":
-            total: dict[int, float] = {}
-            for token, value in self._params.logit_bias:
-                total[token] = total.get(token, 0.0) + value
+            total = summed_biases(self._params)
             self._banned = np.array([token for token, value in total.items() if value == -math.inf], np.intp)
+            if stage.bans is not None:
+                self._banned = np.union1d(self._banned, stage.bans.refused)
             gone = self._banned if self.verdict is None else self._banned_of(self.verdict.allowed)
             self.survivors -= self._alive(gone)
         elif stage.name == "grammar" and self.verdict is not None:

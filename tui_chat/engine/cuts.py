@@ -35,9 +35,11 @@ class Reason:
     """A template for `numbers`."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Probabilities are `Share`s, logits nats."""
+    text: str = ""
+    """The banned text that a token would complete; empty for all others."""
 
     def __str__(self) -> str:
-        return self.words.format_map(self.numbers)
+        return self.words.format_map(self.numbers) + (f" {self.text!r}" if self.text else "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,8 @@ class Column:
     """Over the survivors, nats."""
     note: str = ""
     """What the stage did besides, for people (`StageTrace.note`)."""
+    refused: tuple[tuple[str, Ids], ...] = ()
+    """Banned texts, each with the tokens that would complete it; of the stage of the biases."""
 
     def p(self, ids: Ids | slice = slice(None)) -> NDArray[np.float64]:
         """Probabilities among the survivors, of shape (n,); 0 where removed."""
@@ -206,6 +210,17 @@ def _mirostat(before: Column, after: Column, params: SamplingParams, ids: Ids) -
     return [Reason("mirostat", words, {"surprise": bits}) for bits in surprise.tolist()]
 
 
+def _bias(_before: Column, after: Column, params: SamplingParams, ids: Ids) -> list[Reason]:
+    named = {token for token, bias in params.logit_bias if bias == -np.inf}
+    by = {int(token): text for text, tokens in after.refused for token in tokens[np.isin(tokens, ids)].tolist()}
+    return [
+        Reason("logit_bias", "banned")
+        if token in named or token not in by
+        else Reason("logit_bias", "banned: it would complete", text=by[token])
+        for token in ids.tolist()
+    ]
+
+
 def _greedy(before: Column, _after: Column, _params: SamplingParams, ids: Ids) -> list[Reason]:
     return [
         Reason("temperature", "{logit:.2f} is not the best, {highest:.2f}", {"logit": x, "highest": before.highest})
@@ -218,7 +233,7 @@ def _all_alike(words: str) -> Callable[[Column, Column, SamplingParams, Ids], li
 
 
 _REMOVED: dict[str, Callable[[Column, Column, SamplingParams, Ids], list[Reason]]] = {
-    "logit_bias": _all_alike("banned"),
+    "logit_bias": _bias,
     "grammar": _all_alike("the grammar does not allow it here"),
     "top_n_sigma": _top_n_sigma,
     "top_k": _top_k,

@@ -140,7 +140,7 @@ class Engine:
         """
         native = self._make_context(min(n_ctx or self.context.n_ctx, self.context.n_ctx), n_outputs, 1)
         try:
-            info = replace(self.info, n_ctx=native.n_ctx, n_batch=native.n_batch)
+            info = replace(self.info, n_ctx=native.n_ctx, n_batch=native.n_batch, n_ubatch=native.n_ubatch)
             yield Engine(self._model, native, info, self.vocab, self._make_context)
         finally:
             native.close()
@@ -247,6 +247,7 @@ class Engine:
         stop: int | None = None,
         *,
         top_n: int = 20,
+        keep: bool = False,
         cancel: CancelFlag | None = None,
     ) -> Iterator[tuple[TokenTrace, ...]]:
         """How the model expected tokens that it did not write, in one pass; the conversation's cache stays as it is.
@@ -256,6 +257,7 @@ class Engine:
             start: The first one that is asked about. The very first of a context has nothing before it, so no figures.
             stop: The one behind the last; None for all.
             top_n: How many of the best tokens a trace keeps.
+            keep: Put the full distributions into `recent`, in place of as many older ones.
             cancel: Stops it, within a batch too.
 
         Yields:
@@ -271,7 +273,8 @@ class Engine:
         if stop > self.context.n_ctx:
             raise PromptTooLongError(stop, self.context.n_ctx)
         with self.aside(stop, n_outputs=most_outputs(self.info.n_vocab)) as engine:
-            yield from read(engine.context, self.vocab, ids, start, stop, top_n, cancel)
+            kept = self.recent if keep else None
+            yield from read(engine.context, self.vocab, ids, start, stop, top_n, cancel, kept)
 
     def bare_decode(self, ids: Sequence[int], *, batch: int) -> None:
         """Evaluate `ids` behind the cache with nothing of ours around llama.cpp, then forget them again.
@@ -366,6 +369,7 @@ def _describe(
         **model.dimensions(),
         n_ctx=native.n_ctx,
         n_batch=native.n_batch,
+        n_ubatch=native.n_ubatch,
         n_threads=n_threads,
         n_gpu_layers=offloaded,
         devices=devices,

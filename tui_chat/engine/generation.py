@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from tui_chat.engine.context import Context
 from tui_chat.engine.control import CancelFlag, LiveParams
-from tui_chat.engine.decoding import StopStrings, TextStream
 from tui_chat.engine.feedback import State, learns
+from tui_chat.engine.output import Output
 from tui_chat.engine.recent import RecentLogits, prefix_key
 from tui_chat.engine.sampling import Choice, Sampler
-from tui_chat.engine.stepping import Step, StepControl
+from tui_chat.engine.selection import Selection
+from tui_chat.engine.stepping import Decision, Step, StepControl
 from tui_chat.engine.tracing import Distribution, Tracer
 from tui_chat.engine.types import (
     EngineEvent,
@@ -31,16 +33,12 @@ from tui_chat.engine.types import (
     SettingsChanged,
     Timings,
     TokenPending,
-    TokensGenerated,
     TokensWithdrawn,
     TokenTrace,
     Usage,
 )
 from tui_chat.engine.vocabulary import Vocabulary
 from tui_chat.errors import CancelledError, SamplingError, TuiChatError
-
-BATCHES_PER_S = 30
-"""Most `TokensGenerated` events a second."""
 
 
 class Generation:
@@ -75,12 +73,11 @@ class Generation:
         self._chunks: tuple[tuple[int, int], ...] = ()
         self._tracer = Tracer(info.n_vocab, request.top_n)
         self._logits = np.empty(0, np.float32)
-        self._text, self._stops = TextStream(), StopStrings(request.limits.stop)
-        self._pending: list[GeneratedToken] = []
-        self._pending_text = ""
+        self._output = Output(vocab, request.limits.stop, request_id)
         self._generated = 0
         self._end: GeneratedToken | None = None
-        self._start = self._flushed = time.perf_counter()
+        self._first_s: float | None = None
+        self._start = time.perf_counter()
 
     def run(self, *, launch_first: bool) -> Iterator[EngineEvent]:
         """Prefill and decode.
@@ -91,81 +88,91 @@ class Generation:
         """
         yield GenerationStarted(self._request_id, self._request)
         total = len(self._request.prompt_ids)
-        self._begin()
+        self._output.begin(self._given())
         reused = self._context.n_ctx
         try:
             for done in self._prefill():
                 reused = min(reused, done)
                 yield PrefillProgressed(self._request_id, done, total, reused)
         except CancelledError:
-            self._pending_text += self._rest()
-            if (batch := self._batch(force=True)) is not None:
-                yield batch
-            yield self._finished(FinishReason.CANCELLED, min(reused, total), prefill_s=self._elapsed(), first_s=None)
+            yield from self._close(FinishReason.CANCELLED, min(reused, total), self._elapsed())
             return
         prefill_s = self._elapsed()
         self._chunks = self._context.chunks
-        first_s: float | None = None
-        reason: FinishReason | None = None
         try:
-            while reason is None:
-                if self._steps is None and self._live.steps is not None:
-                    self._wait_for(self._live.steps)
-                if (reason := self._limit_reached(first_s)) is not None:
-                    break
-                if self._update_params():
-                    yield SettingsChanged(self._request_id, self._request.n_prefilled + self._generated, self._params)
-                sampler = self._sampler = self._sampler or self._new_sampler()
-                self._logits = self._context.logits()
-                if launch_first:  # the next evaluation writes over them before the figures are made
-                    self._logits = self._logits.copy()
-                position = len(self._context.ids)
-                distribution = self._confidence_check()
-                if distribution is not None and distribution.confidence < (self._request.limits.min_confidence or 0):
-                    reason = FinishReason.CONFIDENCE
-                    break
-                choice = self._choose(sampler, position)
-                first_s = self._elapsed() if first_s is None else first_s
-                seconds = self._elapsed()
-                token: GeneratedToken | None = None
-                if self._steps is not None:
-                    token = self._token(choice, distribution, position, seconds)
-                    if token.trace is not None and self._steps.stops_at(token.trace):
-                        token = yield from self._step(self._steps, sampler, position, seconds)
-                        if token is None:
-                            continue
-                        choice = replace(choice, id=token.id)
-                if choice.id in self._info.eog_ids and not self._request.limits.ignore_eos:
-                    self._end = token or self._token(choice, distribution, position, seconds)
-                    reason = FinishReason.EOS
-                    break
-                goes_on = self._generated + 1 < self._request.limits.max_tokens and position + 1 < self._context.n_ctx
-                alive = self._context.append(choice.id) if goes_on and launch_first else True
-                stopped = self._emit(token or self._token(choice, distribution, position, seconds))
-                self._banned = ()
-                sampler.accept(choice.id)
-                self._learn(sampler, position, choice.id)
-                if stopped:
-                    reason = FinishReason.STOP
-                elif not goes_on:
-                    reason = FinishReason.LENGTH
-                if (batch := self._batch(force=self._generated == 1)) is not None:
-                    yield batch
-                if reason is None and not launch_first:
-                    alive = self._context.append(choice.id)
-                if not alive:
-                    reason = FinishReason.CANCELLED
+            reason = yield from self._decode(launch_first=launch_first)
         except TuiChatError:
-            if (batch := self._batch(force=True)) is not None:
-                yield batch
+            yield from self._output.flush()
             raise
         finally:
             self._context.abort_with(None)
             self._drop_sampler()
-        self._pending_text += "" if reason is FinishReason.STOP else self._rest()
-        if (batch := self._batch(force=True)) is not None:
-            yield batch
-        yield self._finished(reason or FinishReason.LENGTH, min(reused, total), prefill_s=prefill_s, first_s=first_s)
+        yield from self._close(reason, min(reused, total), prefill_s)
+
+    def _decode(self, *, launch_first: bool) -> Generator[EngineEvent, None, FinishReason]:
+        """A token after the other; gives why it ended."""
+        while True:
+            if self._steps is None and self._live.steps is not None:
+                self._wait_for(self._live.steps)
+            reason = self._limit_reached()
+            if reason is None:
+                reason = yield from self._advance(launch_first=launch_first)
+            if reason is not None:
+                return reason
+
+    def _advance(self, *, launch_first: bool) -> Generator[EngineEvent, None, FinishReason | None]:
+        """Choose a token and take it; gives why the answer ends with it, None where it does not."""
+        if self._update_params():
+            yield self._settings_from_here()
+        sampler = self._sampler = self._sampler or self._new_sampler(self._params)
+        self._logits = self._context.logits()
+        if launch_first:  # the next evaluation writes over them before the figures are made
+            self._logits = self._logits.copy()
+        position = len(self._context.ids)
+        distribution = self._confidence_check()
+        if distribution is not None and distribution.confidence < (self._request.limits.min_confidence or 0):
+            return FinishReason.CONFIDENCE
+        choice = sampler.choose(self._logits, position)
+        seconds = self._elapsed()
+        self._first_s = seconds if self._first_s is None else self._first_s
+        finish = partial(self._token, choice, distribution, position, seconds)
+        if self._steps is not None:
+            token = finish()
+            if token.trace is not None and self._steps.stops_at(token.trace):
+                decided = yield from self._step(self._steps, sampler, position, seconds)
+                if decided is None:
+                    return None
+                token = decided
+            return (yield from self._take(sampler, token.id, lambda: token, launch_first=launch_first))
+        return (yield from self._take(sampler, choice.id, finish, launch_first=launch_first))
+
+    def _take(
+        self, sampler: Sampler, chosen: int, finish: Callable[[], GeneratedToken], *, launch_first: bool
+    ) -> Generator[EngineEvent, None, FinishReason | None]:
+        """Let a chosen token be the next one; gives why the answer ends with it.
+
+        Args:
+            sampler: That chose it.
+            chosen: Its id.
+            finish: Computes its figures.
+            launch_first: See `run`.
+        """
+        position = len(self._context.ids)
+        if chosen in self._info.eog_ids and not self._request.limits.ignore_eos:
+            self._end = finish()
+            return FinishReason.EOS
+        goes_on = self._generated + 1 < self._request.limits.max_tokens and position + 1 < self._context.n_ctx
+        alive = self._context.append(chosen) if goes_on and launch_first else True
+        stopped = self._output.push(finish())
+        self._generated += 1
+        self._banned = ()
+        sampler.accept(chosen)
+        self._learn(sampler, position, chosen)
+        reason = FinishReason.STOP if stopped else None if goes_on else FinishReason.LENGTH
+        yield from self._output.flush(force=self._generated == 1)
+        if reason is None and not launch_first:
+            alive = self._context.append(chosen)
+        return reason if alive else FinishReason.CANCELLED
 
     def _wait_for(self, steps: StepControl) -> None:
         self._steps = steps
@@ -175,45 +182,69 @@ class Generation:
         self, steps: StepControl, sampler: Sampler, position: int, seconds: float
     ) -> Generator[EngineEvent, None, GeneratedToken | None]:
         """Wait for what a person decides; gives the token, or None where the loop must look at everything anew."""
-        if (batch := self._batch(force=True)) is not None:
-            yield batch
+        yield from self._output.flush()
         began = time.perf_counter()
         try:
-            choice = self._choose(sampler, position, show=self._request.top_n)
+            choice = sampler.choose(self._logits, position, show=self._request.top_n)
             token = self._token(choice, None, position, seconds)
-            steps.offer()
-            yield TokenPending(self._request_id, token, self._banned)
-            while (decision := steps.wait()) is None or not self._is_possible(decision.step, decision.token):
-                if self._cancel.is_set() or self._wanted() != self._params:
-                    return None
-                steps.offer()
+            decision = yield from self._decided(steps, token)
+            if decision is None:
+                return None
             if decision.step is Step.DRAW:
-                return token
+                return _lighter(token)
             if decision.step is Step.PICK and decision.token is not None:
                 picked = replace(choice, id=decision.token, u=None)
-                return replace(self._token(picked, None, position, seconds), forced=True)
-            if decision.step is Step.BAN and decision.token is not None:
-                self._ban(sampler, position, decision.token)
-            else:
+                return replace(_lighter(self._token(picked, None, position, seconds)), forced=True)
+            if decision.step is Step.BACK:
                 yield from self._back()
             return None
         finally:
             self._paused_s += time.perf_counter() - began
 
-    def _is_possible(self, step: Step, token: int | None) -> bool:
-        if step in (Step.PICK, Step.BAN):
-            known = token is not None and 0 <= token < self._info.n_vocab
-            return known and (step is Step.BAN or self._sampler is None or self._sampler.allows(token or 0))
-        return step is Step.DRAW or self._generated > 0
+    def _decided(self, steps: StepControl, token: GeneratedToken) -> Generator[EngineEvent, None, Decision | None]:
+        """Offer a token until something possible is decided; None where it was stopped or has other settings."""
+        steps.offer()
+        yield TokenPending(self._request_id, token, self._banned)
+        while True:
+            decision = steps.wait()
+            refused = "" if decision is None else self._refusal(decision)
+            if decision is not None and not refused:
+                return decision
+            if self._cancel.is_set() or self._wanted() != self._params:
+                return None
+            steps.offer()
+            if refused:
+                yield TokenPending(self._request_id, token, self._banned, refused)
 
-    def _ban(self, sampler: Sampler, position: int, token: int) -> None:
-        """Refuse a token at this place, unless it is the last that is left."""
+    def _refusal(self, decision: Decision) -> str:
+        """Why a decision cannot be followed; empty where it can. A ban is then in force."""
+        token = decision.token
+        if decision.step is Step.BACK:
+            return "" if self._generated else "there is no token to take back: none was drawn since the answer began"
+        if decision.step is Step.DRAW:
+            return ""
+        if token is None or not 0 <= token < self._info.n_vocab:
+            return f"this model has no token {token}: its vocabulary ends at {self._info.n_vocab - 1}"
+        text = self._vocab.piece(token).decode("utf-8", "replace")
+        if decision.step is Step.PICK:
+            allowed = self._sampler is None or self._sampler.allows(token)
+            return "" if allowed else f"the grammar does not allow {text!r} here: pick one that it allows"
+        return "" if self._ban(token) else f"{text!r} cannot be banned: without it nothing is left to draw from"
+
+    def _ban(self, token: int) -> bool:
+        """Refuse a token at this place; False where it is the last that is left."""
         before = self._banned
         self._banned = (*before, token)
         try:
-            self._choose(sampler, position)
+            sampler = self._new_sampler(self._wanted())
+            try:
+                sampler.choose(self._logits, len(self._context.ids))
+            finally:
+                sampler.close()
         except SamplingError:
             self._banned = before
+            return False
+        return True
 
     def _back(self) -> Iterator[EngineEvent]:
         """Take the last token out of the cache, the history and the text."""
@@ -226,22 +257,19 @@ class Generation:
         except CancelledError:
             return
         self._generated -= 1
-        self._text, self._stops = TextStream(), StopStrings(self._request.limits.stop)
-        start = len(self._request.prompt_ids) - self._request.n_prefilled
-        text = self._text_of_kept(ids[start : len(self._request.prompt_ids)])
-        for token in ids[len(self._request.prompt_ids) :]:
-            text += self._stops.push(self._text.push(self._visible(token)))[0]
+        total = len(self._request.prompt_ids)
+        start = total - self._request.n_prefilled
+        text = self._output.rewrite(ids[start:total], ids[total:])
         yield TokensWithdrawn(self._request_id, len(ids) - start, text)
-
-    def _choose(self, sampler: Sampler, position: int, *, show: int = 0) -> Choice:
-        if not self._banned:
-            return sampler.choose(self._logits, position, show=show)
-        logits = self._logits.copy()
-        logits[list(self._banned)] = -np.inf
-        return sampler.choose(logits, position, show=show)
+        self._update_params()
+        yield self._settings_from_here()  # others may have held when this token was drawn first
 
     def _wanted(self) -> SamplingParams:
-        return self._live.params or self._request.params
+        """The settings that are wanted now, with what was banned at this place."""
+        return without(self._live.params or self._request.params, self._banned)
+
+    def _settings_from_here(self) -> SettingsChanged:
+        return SettingsChanged(self._request_id, self._request.n_prefilled + self._generated, self._params)
 
     def _update_params(self) -> bool:
         """Take over the settings that are wanted now; whether they are others than before."""
@@ -265,7 +293,7 @@ class Generation:
             yield from self._context.prefill(ids, self._cancel)
             return
         yield from self._context.prefill(ids[:start], self._cancel)
-        sampler = self._new_sampler()
+        sampler = self._new_sampler(self._params)
         try:
             for token in ids[start:]:
                 position = len(self._context.ids)
@@ -290,11 +318,11 @@ class Generation:
             key = prefix_key((token,), self._context.key(position))
             self._context.learnt.put(key, position + 1 - start, self._learnt_with, state)
 
-    def _new_sampler(self) -> Sampler:
+    def _new_sampler(self, params: SamplingParams) -> Sampler:
         ids = self._context.ids
         start = len(self._request.prompt_ids) - self._request.n_prefilled
         return make_sampler(
-            self._params,
+            params,
             self._request.limits,
             self._info,
             self._context.n_ctx,
@@ -309,8 +337,8 @@ class Generation:
             self._sampler.close()
             self._sampler = None
 
-    def _limit_reached(self, first_s: float | None) -> FinishReason | None:
-        limits = self._request.limits
+    def _limit_reached(self) -> FinishReason | None:
+        limits, first_s = self._request.limits, self._first_s
         if self._cancel.is_set():
             return FinishReason.CANCELLED
         if self._generated >= limits.max_tokens or len(self._context.ids) >= self._context.n_ctx:
@@ -331,63 +359,32 @@ class Generation:
         piece = self._vocab.piece(choice.id)
         trace: TokenTrace | None = None
         if self._request.inspect or self._steps is not None:
-            selection = None if self._banned else choice.selection
+            selection: Selection | None = choice.selection
             if self._recent is not None:
                 selection = self._recent.put(self._context.key(position), self._logits, selection)
             distribution = distribution or self._tracer.measure(self._logits, selection, position=position)
             trace = self._tracer.trace(self._logits, distribution, choice, position, piece, seconds)
         return GeneratedToken(choice.id, piece, trace, forced=bool(self._banned))
 
-    def _begin(self) -> None:
-        """Queue the tokens of the answer that were in the request."""
-        total, kept = len(self._request.prompt_ids), self._request.kept
-        ids = self._request.prompt_ids[total - self._request.n_prefilled :]
-        self._pending += kept
-        self._pending += [GeneratedToken(token, self._vocab.piece(token), None, True) for token in ids[len(kept) :]]
-        self._pending_text = self._text_of_kept(ids)
-
-    def _text_of_kept(self, ids: Sequence[int]) -> str:
-        """The text of the tokens an answer begins with; what may become a stop string is held back."""
-        text = "".join(self._text.push(self._visible(token)) for token in ids)
-        shown, stopped = self._stops.push(text)
-        if stopped:  # it was put there on purpose
-            self._stops = StopStrings(self._request.limits.stop)
-            return text
-        return shown
-
-    def _visible(self, token: int) -> bytes:
-        return b"" if self._vocab.is_control(token) else self._vocab.piece(token)
-
-    def _emit(self, token: GeneratedToken) -> bool:
-        """Queue a token for the next batch; True when it completes a stop string."""
-        self._generated += 1
-        self._pending.append(token)
-        text, stopped = self._stops.push(self._text.push(self._visible(token.id)))
-        self._pending_text += text
-        return stopped
-
-    def _rest(self) -> str:
-        text, stopped = self._stops.push(self._text.flush())
-        return text if stopped else text + self._stops.flush()
-
-    def _batch(self, *, force: bool) -> TokensGenerated | None:
-        now = time.perf_counter()
-        if not (self._pending or self._pending_text) or (not force and now - self._flushed < 1 / BATCHES_PER_S):
-            return None
-        batch = TokensGenerated(self._request_id, tuple(self._pending), self._pending_text)
-        self._pending, self._pending_text, self._flushed = [], "", now
-        return batch
+    def _given(self) -> list[GeneratedToken]:
+        """The tokens of the answer that were in the request."""
+        kept = self._request.kept
+        ids = self._request.prompt_ids[len(self._request.prompt_ids) - self._request.n_prefilled :]
+        return [*kept, *(GeneratedToken(token, self._vocab.piece(token), None, True) for token in ids[len(kept) :])]
 
     def _elapsed(self) -> float:
         """Seconds since the request, without those spent waiting for a person."""
         return time.perf_counter() - self._start - self._paused_s
 
-    def _finished(
-        self, reason: FinishReason, reused: int, *, prefill_s: float, first_s: float | None
-    ) -> GenerationFinished:
+    def _close(self, reason: FinishReason, reused: int, prefill_s: float) -> Iterator[EngineEvent]:
+        """Report the rest of the text, and the end."""
+        if reason is not FinishReason.STOP:
+            self._output.end()
+        yield from self._output.flush()
+        first_s = self._first_s
         decode_s = self._elapsed() - first_s if first_s is not None else 0.0
         rate = (self._generated - 1) / decode_s if self._generated > 1 and decode_s > 0 else 0.0
-        return GenerationFinished(
+        yield GenerationFinished(
             self._request_id,
             reason,
             Usage(len(self._request.prompt_ids), reused, self._generated, self._chunks),
@@ -399,6 +396,23 @@ class Generation:
             ),
             self._end,
         )
+
+
+def _lighter(token: GeneratedToken) -> GeneratedToken:
+    """A token without the candidates of its stages: they are most of its size, and only who was asked needed them."""
+    if (trace := token.trace) is None:
+        return token
+    return replace(token, trace=replace(trace, stages=tuple(replace(s, candidates=()) for s in trace.stages)))
+
+
+def without(params: SamplingParams, banned: Sequence[int]) -> SamplingParams:
+    """The settings with some tokens banned, before anything else is looked at, wherever biases stand in the order."""
+    if not banned:
+        return params
+    biases = params.logit_bias if "logit_bias" in params.order else ()
+    rest = tuple(name for name in params.order if name != "logit_bias")
+    bans = tuple((token, -math.inf) for token in banned)
+    return replace(params, logit_bias=biases + bans, order=("logit_bias", *rest))
 
 
 def make_sampler(

@@ -51,7 +51,7 @@ def schema_to_gbnf(text: str, source: str = "JSON schema") -> str:
     try:
         grammar = _convert(schema)
     except _Refused as error:
-        line, column = _place(text, _path(schema, error.part) or ())
+        line, column = _place(text, (*(_path(schema, error.part) or ()), *error.within))
         raise GrammarError(
             f"this part of the schema cannot be made a grammar: {error}", line=line, column=column, source=source
         ) from error
@@ -79,17 +79,30 @@ def _allows_nothing(schema: Mapping[str, Any]) -> str:
     return ""
 
 
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+
+
+def _require_types(schema: Mapping[str, Any]) -> None:
+    """Refuse a type that JSON does not have: the converter would show the whole part and not say what is wrong."""
+    types = schema.get("type")
+    for index, name in enumerate(types if isinstance(types, list) else [] if types is None else [types]):
+        if name not in _TYPES:
+            within = ("type", index) if isinstance(types, list) else ("type",)
+            raise _Refused(f"{json.dumps(name)} is no type: choose from {', '.join(_TYPES)}", schema, within)
+
+
 class _Refused(Exception):  # noqa: N818  # it goes no further than `schema_to_gbnf`
     """The converter has no grammar for a part of a schema.
 
     Args:
         message: Why.
         part: The innermost part it was looking at, the very object within the schema.
+        within: Where in that part the value is that it stumbled over.
     """
 
-    def __init__(self, message: str, part: object) -> None:
+    def __init__(self, message: str, part: object, within: Sequence[str | int] = ()) -> None:
         super().__init__(message)
-        self.part = part
+        self.part, self.within = part, within
 
 
 def _convert(schema: dict[str, Any]) -> str:
@@ -105,6 +118,8 @@ def _convert(schema: dict[str, Any]) -> str:
             outer, part = part, schema
             if isinstance(schema, dict) and (why := _allows_nothing(schema)):
                 raise ValueError(why)
+            if isinstance(schema, dict):
+                _require_types(schema)
             rule = super().visit(schema, name)
             part = outer
             return rule
@@ -115,6 +130,8 @@ def _convert(schema: dict[str, Any]) -> str:
         return str(converter.format_grammar())
     except RecursionError:
         raise _Refused("it is nested too deep", part) from None
+    except _Refused:
+        raise
     except Exception as error:  # it asserts, and looks up what may not be there
         raise _Refused(str(error).split(": {")[0] or type(error).__name__, part) from error
 

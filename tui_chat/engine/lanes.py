@@ -8,7 +8,7 @@ its history; only rounding differs, by the size of the batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -104,52 +104,29 @@ def compare_lanes(
         CancelledError: `cancel` was set while the prompt was read.
         DecodeError: llama.cpp failed.
     """
-    start = time.perf_counter()
-    lanes: list[_Lane] = []
-    tracer = Tracer(info.n_vocab, top_n)
-    position = len(prompt_ids) - 1
+    comparison = _Comparison(vocab, info, limits, Tracer(info.n_vocab, top_n), cancel)
+    at = len(prompt_ids)
     diverged_at: int | None = None
     try:
         for params in settings:
-            lanes.append(_Lane(params, limits, info, vocab, prompt_ids))
+            comparison.lanes.append(_Lane(params, limits, info, vocab, prompt_ids))
         chunks = _read(native, prompt_ids, cancel)
-        native.share(len(lanes))
+        native.share(len(comparison.lanes))
         for index in range(limits.max_tokens):
-            running = [number for number, lane in enumerate(lanes) if lane.alive]
+            running = [number for number, lane in enumerate(comparison.lanes) if lane.alive]
             if not running:
                 return
-            if not native.decode_lanes([lanes[number].newest for number in running], position + index, running):
+            newest = [comparison.lanes[number].newest for number in running]
+            if not native.decode_lanes(newest, at + index - 1, running):
                 raise CancelledError("the comparison was stopped")
             rows = dict(zip(running, native.all_logits(len(running)), strict=True))
-            drawn = {
-                number: (
-                    row,
-                    lanes[number].sampler.choose(row, position + index + 1),
-                    tracer.measure(row, position=position + index + 1),
-                )
-                for number, row in rows.items()
-            }
-            moments: list[LaneMoment] = []
-            last = index + 1 == limits.max_tokens
-            for number, lane in enumerate(lanes):
-                if number not in drawn:
-                    moments.append(LaneMoment(None))
-                    continue
-                row, choice, distribution = drawn[number]
-                piece = vocab.piece(choice.id)
-                trace = tracer.trace(
-                    row, distribution, choice, position + index + 1, piece, time.perf_counter() - start
-                )
-                kl = _divergences(drawn[0], drawn[number]) if number and 0 in drawn else (None, None)
-                token = GeneratedToken(choice.id, piece, trace)
-                text, ended = _advance(lane, token, vocab, info, limits, last=last, stop=cancel.is_set())
-                moments.append(LaneMoment(token, text, ended, *kl))
+            moments = comparison.step(rows, at + index, last=index + 1 == limits.max_tokens)
             if diverged_at is None and len({moment.token and moment.token.id for moment in moments}) > 1:
                 diverged_at = index
-            yield LaneStep(index, tuple(moments), diverged_at, chunks)
+            yield LaneStep(index, moments, diverged_at, chunks)
     finally:
         native.abort_with(None)
-        for lane in lanes:
+        for lane in comparison.lanes:
             lane.sampler.close()
 
 
@@ -167,38 +144,71 @@ def _read(native: NativeContext, prompt_ids: Sequence[int], cancel: CancelFlag) 
     return tuple((size, sum(1 for _ in equal)) for size, equal in groupby((*sizes, 1)))
 
 
-def _advance(
-    lane: _Lane,
-    token: GeneratedToken,
-    vocab: Vocabulary,
-    info: ModelInfo,
-    limits: Limits,
-    *,
-    last: bool,
-    stop: bool,
-) -> tuple[str, FinishReason | None]:
-    """Give a lane its token; the text that it completed, and why the lane ended with it, if it did."""
-    ended: FinishReason | None = None
-    text, stopped = "", False
-    if token.id in info.eog_ids and not limits.ignore_eos:
-        ended = FinishReason.EOS
-    else:
-        lane.sampler.accept(token.id)
-        lane.newest = token.id
-        text, stopped = lane.push(b"" if vocab.is_control(token.id) else token.piece)
-        if stopped:
-            ended = FinishReason.STOP
-        elif last:
-            ended = FinishReason.LENGTH
-        elif stop:
-            ended = FinishReason.CANCELLED
-    if ended is not None:
-        lane.alive = False
-        text += "" if stopped else lane.rest()
-    return text, ended
-
-
 _Drawn = tuple[NDArray[np.float32], Choice, Distribution]
+
+
+class _Comparison:
+    """The lanes, and what each step needs."""
+
+    def __init__(self, vocab: Vocabulary, info: ModelInfo, limits: Limits, tracer: Tracer, cancel: CancelFlag) -> None:
+        self._vocab, self._info, self._limits = vocab, info, limits
+        self._tracer, self._cancel = tracer, cancel
+        self._start = time.perf_counter()
+        self.lanes: list[_Lane] = []
+
+    def step(self, rows: Mapping[int, NDArray[np.float32]], position: int, *, last: bool) -> tuple[LaneMoment, ...]:
+        """Draw a token in every lane that goes on.
+
+        Args:
+            rows: Number of a lane to its (n_vocab,) logits.
+            position: Index in the context of the tokens.
+            last: Whether no more may follow.
+        """
+        drawn: dict[int, _Drawn] = {
+            number: (
+                row,
+                self.lanes[number].sampler.choose(row, position),
+                self._tracer.measure(row, position=position),
+            )
+            for number, row in rows.items()
+        }
+        return tuple(
+            self._moment(lane, drawn[number], drawn.get(0) if number else None, position, last=last)
+            if number in drawn
+            else LaneMoment(None)
+            for number, lane in enumerate(self.lanes)
+        )
+
+    def _moment(self, lane: _Lane, drawn: _Drawn, first: _Drawn | None, position: int, *, last: bool) -> LaneMoment:
+        row, choice, distribution = drawn
+        piece = self._vocab.piece(choice.id)
+        seconds = time.perf_counter() - self._start
+        trace = self._tracer.trace(row, distribution, choice, position, piece, seconds)
+        kl = (None, None) if first is None else _divergences(first, drawn)
+        token = GeneratedToken(choice.id, piece, trace)
+        text, ended = self._advance(lane, token, last=last)
+        return LaneMoment(token, text, ended, *kl)
+
+    def _advance(self, lane: _Lane, token: GeneratedToken, *, last: bool) -> tuple[str, FinishReason | None]:
+        """Give a lane its token; the text that it completed, and why the lane ended with it, if it did."""
+        ended: FinishReason | None = None
+        text, stopped = "", False
+        if token.id in self._info.eog_ids and not self._limits.ignore_eos:
+            ended = FinishReason.EOS
+        else:
+            lane.sampler.accept(token.id)
+            lane.newest = token.id
+            text, stopped = lane.push(self._vocab.visible(token.id))
+            if stopped:
+                ended = FinishReason.STOP
+            elif last:
+                ended = FinishReason.LENGTH
+            elif self._cancel.is_set():
+                ended = FinishReason.CANCELLED
+        if ended is not None:
+            lane.alive = False
+            text += "" if stopped else lane.rest()
+        return text, ended
 
 
 def _divergences(first: _Drawn, other: _Drawn) -> tuple[float, float]:

@@ -294,7 +294,9 @@ class NativeContext:
         params.n_ctx = n_ctx
         # One buffer for all: the places of a common beginning are taken once.
         params.n_seq_max, params.kv_unified = n_seqs, n_seqs > 1
-        params.n_batch = params.n_ubatch = max(min(options.n_batch, n_ctx), n_seqs)
+        self.on_gpu = any("offloaded" in line and "offloaded 0/" not in line for line in model.load_log)
+        params.n_batch = max(min(options.n_batch, n_ctx), n_seqs)
+        params.n_ubatch = max(options.ubatch(params.n_batch, self.on_gpu), n_seqs)
         # A chat reads the logits after the last token of a batch alone; room for all would be n_batch x n_vocab floats.
         params.n_outputs_max = min(n_outputs, params.n_batch)
         params.n_threads = params.n_threads_batch = n_threads
@@ -311,13 +313,12 @@ class NativeContext:
         self._n_vocab: int = lc.llama_vocab_n_tokens(model.vocabulary)
         # llama.cpp rounds n_ctx up, and ends the process where a table of positions has no row for a token.
         self.n_ctx: int = min(lc.llama_n_ctx(self.handle), n_places)
-        self.n_batch: int = lc.llama_n_batch(self.handle)
-        self.on_gpu = any("offloaded" in line and "offloaded 0/" not in line for line in model.load_log)
+        self.n_ubatch: int = lc.llama_n_ubatch(self.handle)
         self._flag: CancelFlag | None = None
         self._logits_address = 0
         self._logits_view = np.empty(0, np.float32)
         self.n_outputs: int = params.n_outputs_max
-        n = self.n_batch
+        n = self.n_batch = int(lc.llama_n_batch(self.handle))
         self._token, self._pos = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self._n_seq, self._logits = np.ones(n, np.int32), np.zeros(n, np.int8)
         self._seq = np.arange(n_seqs, dtype=np.int32)

@@ -24,9 +24,10 @@ from tui_chat.engine.grammar import Grammar, Verdict
 from tui_chat.engine.samplers import CandidateArray
 from tui_chat.engine.selection import Selection, falling, refuse, select
 from tui_chat.engine.shortcut import Shortcut
-from tui_chat.engine.stages import FLOAT32_HOLDS, REMEMBERING, Stage, make_stages, own_top_p
+from tui_chat.engine.stages import FLOAT32_HOLDS, REMEMBERING, Stage, make_stages, own_top_p, summed_biases
 from tui_chat.engine.stages import penalty_window as penalty_window
-from tui_chat.engine.types import Candidate, SamplingParams, StageTrace
+from tui_chat.engine.text_bans import TextBans
+from tui_chat.engine.types import TRUNCATING, Candidate, SamplingParams, StageTrace
 from tui_chat.engine.vocabulary import Vocabulary
 from tui_chat.errors import SamplingError
 
@@ -61,8 +62,8 @@ class Sampler:
         n_ctx: Size of the context; what "the whole context" means to penalties.
         history: The tokens so far, oldest first.
         always: Stages to apply and report even where their settings make them do nothing.
-        vocab: The tokens; a grammar and DRY's sequence breakers need them. It must stay open until `close`.
-        n_answer: How many of the last of `history` belong to the answer: a grammar begins with the answer.
+        vocab: The tokens; a grammar, banned texts and DRY's sequence breakers need them. Open until `close`.
+        n_answer: How many of the last of `history` belong to the answer: a grammar and banned texts look at no more.
         state: What mirostat or adaptive-p had learnt from those (see `state`); None begins anew.
 
     Raises:
@@ -84,13 +85,18 @@ class Sampler:
         self.params = params
         self._n_vocab = n_vocab
         self._candidates = CandidateArray(n_vocab)
-        outside = [token for token, _ in params.logit_bias if not 0 <= token < n_vocab]
+        texts = _banned_texts(params)
+        outside = [token for token in summed_biases(params) if not 0 <= token < n_vocab]
         if outside:
             raise SamplingError(f"a logit bias names token {outside[0]}, but the vocabulary ends at {n_vocab - 1}")
         if params.grammar and vocab is None:
             raise SamplingError("a grammar is about texts, and without a model there are none: leave it out")
+        if texts and vocab is None:
+            raise SamplingError(f"without a model {texts[0]!r} is not a token: name it by id")
         self._history = list(history)
-        stages = make_stages(params, n_vocab, n_ctx, vocab.handle if vocab else None)
+        answer = self._history[len(self._history) - n_answer :]
+        self._bans = TextBans(vocab, texts, answer) if texts and vocab is not None else None
+        stages = make_stages(params, n_vocab, n_ctx, vocab.handle if vocab else None, self._bans)
         self._shortcut = Shortcut(params, stages, self._moved)
         if (cut := self._shortcut.cut) is not None and cut.name == "top_p" and n_vocab > FLOAT32_HOLDS:
             cut.close()
@@ -109,7 +115,7 @@ class Sampler:
             self.state = state
         self._grammar: Grammar | None = None
         if any(stage.name == "grammar" for stage in stages) and vocab is not None:
-            self._grammar = Grammar(vocab, params.grammar, self._history[len(self._history) - n_answer :])
+            self._grammar = Grammar(vocab, params.grammar, answer)
         self._u = Draws(params.seed)
 
     def close(self) -> None:
@@ -131,6 +137,11 @@ class Sampler:
             if len(state) < n:
                 return
             feedback.state, state = tuple(state[:n]), state[n:]
+
+    @property
+    def refused_by_text(self) -> tuple[tuple[str, NDArray[np.int32]], ...]:
+        """The banned texts, each with the ids of the tokens that would complete it here."""
+        return () if self._bans is None else self._bans.by_text()
 
     def allows(self, token: int) -> bool:
         """Whether the grammar, if there is one, lets this token come next."""
@@ -187,7 +198,10 @@ class Sampler:
         )
         stages = []
         for name, stage in self._plan:
-            note = run.through(stage) if stage is not None and not self._rests(stage, position) else ""
+            if stage is None:
+                note = "mirostat acts in its place" if self.params.mirostat and name in TRUNCATING else ""
+            else:
+                note = "" if self._rests(stage, position) else run.through(stage)
             if watch is not None:
                 watch(name, self._candidates.view())
             shown = _describe(self._candidates.view(), show) if show else ()
@@ -202,8 +216,7 @@ class Sampler:
         """The logits of some tokens behind the biases and penalties that stand before the first truncation."""
         self._candidates.fill(ids, logits[ids])
         for stage in self._before:
-            if stage.native is not None:
-                self._candidates.apply(stage.native)
+            stage.apply(self._candidates)
         return self._candidates.view()["logit"].copy()
 
     def _touched(self) -> NDArray[np.intp]:
@@ -211,7 +224,8 @@ class Sampler:
         touched: set[int] = set()
         for stage in self._before:
             if stage.name == "logit_bias":
-                touched.update(token for token, _ in self.params.logit_bias)
+                touched.update(summed_biases(self.params))
+                touched.update(() if stage.bans is None else stage.bans.refused.tolist())
             elif stage.name in self._windows:
                 touched.update(self._history[-self._windows[stage.name] :])
         return np.fromiter(touched, np.intp, len(touched))
@@ -227,6 +241,14 @@ class Sampler:
         u = self._u(position)
         picked = min(int(np.searchsorted(np.cumsum(p), u, side="right")), len(ids) - 1)
         return Choice(int(ids[picked]), u, stages, ids, p, selection, verdict)
+
+
+def _banned_texts(params: SamplingParams) -> list[str]:
+    texts = [(token, bias) for token, bias in params.logit_bias if isinstance(token, str)]
+    for text, bias in texts:
+        if not text or bias != -math.inf:
+            raise SamplingError(f"the text {text!r} cannot be biased by {bias:+g}: bias its tokens, by their ids")
+    return [text for text, _ in texts] if "logit_bias" in params.order else []
 
 
 def softmax(logits: NDArray[np.floating], highest: np.floating | None = None) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tui_chat.engine.context import Context
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.expsums import ExpSums
+from tui_chat.engine.recent import RecentLogits
 from tui_chat.engine.selection import refuse
 from tui_chat.engine.tracing import Tracer, rank
 from tui_chat.engine.types import TokenTrace
@@ -96,6 +97,7 @@ def read(
     stop: int,
     top_n: int,
     cancel: CancelFlag | None = None,
+    keep: RecentLogits | None = None,
 ) -> Iterator[tuple[TokenTrace, ...]]:
     """See `Engine.read`."""
     began = time.perf_counter()
@@ -114,6 +116,8 @@ def read(
         traces = []
         for position, (token, logits) in enumerate(zip(part, rows, strict=True), start=begin):
             found = tracer.measure(logits, position=position)
+            if keep is not None:
+                keep.put(context.key(position), logits, None)
             traces.append(
                 TokenTrace(
                     position=position,

@@ -17,6 +17,7 @@ import numpy as np
 from tui_chat.engine.feedback import Feedback, make_feedback
 from tui_chat.engine.samplers import CandidateArray, NativeSampler
 from tui_chat.engine.selection import falling
+from tui_chat.engine.text_bans import TextBans
 from tui_chat.engine.types import TRUNCATING, SamplingParams
 from tui_chat.errors import SamplingError
 
@@ -70,6 +71,16 @@ class Stage:
     own: Callable[[Chained], str] | None = None
     """Changes the candidates; gives what to note of it."""
     feedback: Feedback | None = None
+    bans: TextBans | None = None
+    """The banned texts, of the stage of the biases."""
+
+    def apply(self, candidates: CandidateArray) -> None:
+        """Let llama.cpp's sampler and the banned texts act."""
+        if self.native is not None:
+            candidates.apply(self.native)
+        if self.bans is not None:
+            view = candidates.view()
+            view["logit"][np.isin(view["id"], self.bans.refused, kind="table")] = -np.inf
 
     def close(self) -> None:
         """Free what is llama.cpp's."""
@@ -82,6 +93,8 @@ class Stage:
             self.native.accept(token)
         elif self.feedback is not None:
             self.feedback.accept(token)
+        elif self.bans is not None:
+            self.bans.accept(token)
 
 
 def penalty_window(last_n: int, n_ctx: int) -> int:
@@ -89,7 +102,9 @@ def penalty_window(last_n: int, n_ctx: int) -> int:
     return n_ctx if last_n < 0 else min(last_n, n_ctx)
 
 
-def make_stages(params: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: Any) -> list[Stage]:
+def make_stages(
+    params: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: Any, bans: TextBans | None = None
+) -> list[Stage]:
     """The stages of `params.order` that do something.
 
     Args:
@@ -97,6 +112,7 @@ def make_stages(params: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: An
         n_vocab: Size of the vocabulary.
         n_ctx: What "the whole context" means to penalties.
         vocabulary: llama.cpp's handle of the tokens, or None.
+        bans: The banned texts, if there are any.
 
     Raises:
         SamplingError: A setting needs a vocabulary and there is none.
@@ -108,6 +124,10 @@ def make_stages(params: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: An
         if name == "grammar":
             if params.grammar:
                 found.append(Stage(name))
+        elif name == "logit_bias":
+            native = _logit_bias(params, n_vocab)
+            if native is not None or bans is not None:
+                found.append(Stage(name, native=native, bans=bans))
         elif name == "top_n_sigma":
             if params.top_n_sigma > 0 and n_vocab > FLOAT32_HOLDS:
                 found.append(Stage(name, own=_top_n_sigma(params.top_n_sigma)))
@@ -123,15 +143,24 @@ def make_stages(params: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: An
     return found
 
 
+def summed_biases(params: SamplingParams) -> dict[int, float]:
+    """Token id to the nats added to its logit, all entries of a token together."""
+    total: dict[int, float] = {}
+    for token, value in params.logit_bias:
+        if not isinstance(token, str):
+            total[token] = total.get(token, 0.0) + value
+    return total
+
+
+def _logit_bias(params: SamplingParams, n_vocab: int) -> NativeSampler | None:
+    # One entry a token: of two, the native sampler sees only the first once the array is not in id order.
+    biases = summed_biases(params)
+    return NativeSampler.logit_bias(n_vocab, list(biases.items())) if biases else None
+
+
 def _make_native(name: str, p: SamplingParams, n_vocab: int, n_ctx: int, vocabulary: Any) -> NativeSampler | None:
     """llama.cpp's sampler for a stage; None where its settings make it do nothing."""
     match name:
-        case "logit_bias" if p.logit_bias:
-            # One entry a token: of two, the native sampler sees only the first once the array is not in id order.
-            bias: dict[int, float] = {}
-            for token, value in p.logit_bias:
-                bias[token] = bias.get(token, 0.0) + value
-            return NativeSampler.logit_bias(n_vocab, list(bias.items()))
         case "penalties":
             window = penalty_window(p.repeat_last_n, n_ctx)
             if window == 0 or (p.repeat_penalty == 1 and p.frequency_penalty == 0 and p.presence_penalty == 0):

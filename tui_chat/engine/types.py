@@ -31,6 +31,9 @@ DEFAULT_ORDER: tuple[str, ...] = (
 )
 """llama.cpp's order of the sampler chain (`common_params_sampling::samplers`); the draw always comes last."""
 
+Bias = tuple[int | str, float]
+"""(token id, nats added to its logit), or (text, -inf)."""
+
 TRUNCATING: frozenset[str] = frozenset({"top_n_sigma", "top_k", "typical", "top_p", "min_p", "xtc"})
 """Stages that mirostat takes the place of: with it on they do not run."""
 
@@ -93,8 +96,8 @@ class SamplingParams:
     """How long adaptive-p remembers: about 1 / (1 - decay) tokens."""
     grammar: str = ""
     """GBNF text that the answer must obey, from its first token on; empty is none."""
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    """(token id, nats added to its logit); `-inf` bans the token."""
+    logit_bias: tuple[Bias, ...] = ()
+    """(token id, nats added to its logit); `-inf` bans the token. A text can be banned only: no token completes it."""
     seed: int = 0
     """Seed of the draw: `u = Philox(seed, position)`."""
     order: tuple[str, ...] = DEFAULT_ORDER
@@ -238,7 +241,7 @@ class GeneratedToken:
     trace: TokenTrace | None
     """None when inspection is off, and where a text was put in: nothing was computed for it."""
     forced: bool = False
-    """Whether a person put it there; nothing drew it."""
+    """Whether a person had a hand in it: put it there, so that nothing drew it, or banned others at its place."""
 
 
 class FinishReason(StrEnum):
@@ -380,6 +383,8 @@ class TokenPending:
     """What would be drawn; the stages of its trace hold their candidates."""
     banned: tuple[int, ...] = ()
     """Tokens that were refused at this place."""
+    refused: str = ""
+    """Why what was decided last cannot be done, for people; empty where nothing was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +398,11 @@ class TokensWithdrawn:
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """From the token on that will be number `index` of the answer, counted from 0, other settings hold."""
+    """From the token on that will be number `index` of the answer, counted from 0, these settings hold.
+
+    What was reported of later tokens before holds no more: they were withdrawn. A ban at one place is such a change,
+    and after its token the settings change back.
+    """
 
     request_id: int
     index: int

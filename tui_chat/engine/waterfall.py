@@ -241,7 +241,7 @@ def cascade(
         position=len(history),
         params=sampler.params,
         history=history,
-        columns=(raw, *map(_noted, columns, choice.stages)),
+        columns=(raw, *(_noted(column, stage, sampler) for column, stage in zip(columns, choice.stages, strict=True))),
         picked=choice.id if ran is None else ran,
         u=choice.u,
         ids=choice.ids,
@@ -251,8 +251,9 @@ def cascade(
     )
 
 
-def _noted(column: Column, stage: StageTrace) -> Column:
-    return replace(column, note=stage.note) if stage.note else column
+def _noted(column: Column, stage: StageTrace, sampler: Sampler) -> Column:
+    refused = sampler.refused_by_text if column.name == "logit_bias" else ()
+    return replace(column, note=stage.note, refused=refused) if stage.note or refused else column
 
 
 def _column(name: str, dense: NDArray[np.float32], left: NDArray[np.float32], exp_sums: ExpSums) -> Column:

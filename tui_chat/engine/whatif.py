@@ -17,6 +17,7 @@ from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.cuts import Ids
 from tui_chat.engine.recent import RecentLogits, StoredLogits, prefix_key
 from tui_chat.engine.sampling import Sampler
+from tui_chat.engine.stages import summed_biases
 from tui_chat.engine.types import GeneratedToken, SamplingParams, TokenTrace
 from tui_chat.engine.waterfall import Basis, Waterfall, cascade
 from tui_chat.errors import SamplingError
@@ -196,7 +197,7 @@ class _Rest:
     """
 
     def __init__(self, written: Written, params: SamplingParams) -> None:
-        named = {token for token, _ in params.logit_bias}.union(written.before, (token.id for token in written.tokens))
+        named = set(summed_biases(params)).union(written.before, (token.id for token in written.tokens))
         free = np.ones(written.n_vocab, np.bool_)
         free[[token for token in named if token < written.n_vocab]] = False
         self._free = np.flatnonzero(free)[:_MOST_TAIL].astype(np.int32)

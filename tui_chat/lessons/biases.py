@@ -22,7 +22,8 @@ def biases(engine: Engine, settings: InferenceSettings) -> Report:
         settings: Hold the biases and bans.
 
     Raises:
-        SamplingError: A text is no token of the model, a pattern is found in none, or a token is banned and biased.
+        SamplingError: A text to bias begins with no token of the model, a pattern is found in none, or a token is
+            banned and biased.
     """
     found = settings.resolved_biases(engine.vocab.resolve, engine.info.n_vocab)
     rows: list[tuple[Cell, ...]] = []
@@ -31,6 +32,8 @@ def biases(engine: Engine, settings: InferenceSettings) -> Report:
         more = len(one.ids) - SHOWN
         if more > 0:
             named += n_(" and {n:,} more", " and {n:,} more", more).format(n=more)
+        if one.is_text_ban:
+            named = named or _("no token holds it whole")
         does = _("banned") if one.bias == -math.inf else f"{one.bias:+g}"
         spec = one_line(one.spec) if isinstance(one.spec, str) else str(one.spec)
         rows.append((Span(spec, Tone.STRONG), does, named))
@@ -40,8 +43,10 @@ def biases(engine: Engine, settings: InferenceSettings) -> Report:
         Column(_("tokens it meets"), grows=True, wraps=True),
     )
     meets = _(
-        "A text is met by the first token it would begin with, at the start of a line and behind a space; where that "
-        "token begins other words too, they are met as well."
+        "A text with a bias is met by the first token it would begin with, at the start of a line and behind a space; "
+        "where that token begins other words too, they are met as well. A banned text never comes, however it would be "
+        "cut: the tokens above hold it and never come, and wherever the answer ends with its beginning, the tokens "
+        "that would complete it are refused too."
     )
     table = Table(columns, tuple(rows)) if rows else Words(_("Nothing is banned, and no token has a bias."))
     return Report(

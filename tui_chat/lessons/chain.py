@@ -28,11 +28,10 @@ class ChainReport:
         """Name of the block the pick was made from."""
         return self.stages[-1].name if self.stages else "start"
 
-    def blocks(self) -> Iterator[tuple[str, int, tuple[Candidate, ...]]]:
-        """(name, survivors, candidates) of the start and of every stage."""
-        yield "start", len(self.start), self.start
-        for stage in self.stages:
-            yield stage.name, stage.survivors, stage.candidates
+    def blocks(self) -> Iterator[StageTrace]:
+        """The start and every stage."""
+        yield StageTrace("start", len(self.start), self.start)
+        yield from self.stages
 
     def as_dict(self) -> dict[str, object]:
         """The JSON document of `tui-chat sample --json`."""

@@ -50,9 +50,9 @@ def kernels(engine: Engine, watch: Watch) -> Report:
     # ggml gives a CPU's whole memory as free.
     seen: Any = facts["devices"]
     devices = [{**device, **({"memory_free": None} if device["type"] == "CPU" else {})} for device in seen]
-    n_ubatch, n_nodes, n_splits = (
+    n_nodes, n_splits = (
         None if (found := logged(log, pattern)) is None else int(found)
-        for pattern in (r"n_ubatch += +(\d+)", r"graph:? nodes += +(\d+)", r"splits += +(\d+)")
+        for pattern in (r"graph:? nodes += +(\d+)", r"splits += +(\d+)")
     )
     allocation = read_log(log)
     n_experts, n_used = (int(allocation.model.get(name, 0)) for name in ("n_expert", "n_expert_used"))
@@ -81,7 +81,7 @@ def kernels(engine: Engine, watch: Watch) -> Report:
         "n_threads": info.n_threads,
         "n_cpus": os.cpu_count(),
         "n_batch": info.n_batch,
-        "n_ubatch": n_ubatch,
+        "n_ubatch": info.n_ubatch,
         "graph": {"nodes": n_nodes, "splits": n_splits},
         "experts": {"n": n_experts, "used": n_used} if n_experts else None,
         "builds": builds,
@@ -153,7 +153,7 @@ def _settings(info: ModelInfo, document: Document) -> Iterable[tuple[str, str]]:
             n=info.n_threads, cpus=document["n_cpus"] or "?"
         ),
     )
-    yield _("batches"), _batches(info, document["n_ubatch"])
+    yield _("batches"), _batches(info)
     graph = document["graph"]
     if graph["nodes"] is not None and graph["splits"] is not None:
         yield (
@@ -184,10 +184,10 @@ def _flash(flash_attn: str) -> str:
     return _("left to llama.cpp, which did not log its choice")
 
 
-def _batches(info: ModelInfo, n_ubatch: int | None) -> str:
+def _batches(info: ModelInfo) -> str:
     words = _("a prompt goes in pieces of up to {n_batch:,} tokens").format(n_batch=info.n_batch)
-    if n_ubatch is not None and n_ubatch != info.n_batch:
-        words += _(", computed {n_ubatch:,} at a time").format(n_ubatch=n_ubatch)
+    if info.n_ubatch != info.n_batch:
+        words += _(", computed {n_ubatch:,} at a time").format(n_ubatch=info.n_ubatch)
     return words
 
 

@@ -116,7 +116,7 @@ def _overview(info: ModelInfo, found: Allocation) -> Iterable[Block]:
     yield Table((Column(_("what")), Column(_("where"), grows=True), Column(_("size"), "right"), Column()), tuple(rows))
     words = [
         _("The compute buffers hold what is between two layers while up to {n_batch:,} tokens pass at once.").format(
-            n_batch=info.n_batch
+            n_batch=info.n_ubatch
         )
     ]
     if any(buffer.device.endswith("_Mapped") for buffer in found.buffers):

@@ -23,6 +23,7 @@ def recorded(
     tokens: Sequence[GeneratedToken],
     text: str,
     usage: Usage | None,
+    n_kept: int = 0,
     ignore_eos: bool = False,
     finish_reason: FinishReason | None = None,
     end: GeneratedToken | None = None,
@@ -35,7 +36,8 @@ def recorded(
         periods: (first token, settings), in order.
         tokens: The whole answer.
         text: What it spells.
-        usage: Of the run that wrote its end; None where it is not known.
+        usage: Of the run that wrote its end; None where it is not known: it was interrupted.
+        n_kept: How many of the first tokens another answer wrote.
         ignore_eos: Whether the end-of-generation tokens were banned.
         finish_reason: Why it ended.
         end: The end-of-generation token.
@@ -52,12 +54,20 @@ def recorded(
         chunks=usage.chunks if usage is not None else (),
         periods=tuple(periods),
         ignore_eos=ignore_eos,
-        n_given=max(0, usage.prompt - len(prompt_ids)) if usage is not None else 0,
+        n_given=_put_in(tokens, n_kept) if usage is None else max(0, usage.prompt - len(prompt_ids)),
         tokens=tuple(tokens),
         text=text,
         finish_reason=finish_reason,
         end=end,
     )
+
+
+def _put_in(tokens: Sequence[GeneratedToken], n_kept: int) -> int:
+    """How many of the first tokens the run did not write: those kept, and a text behind them that was put there."""
+    n_given = min(n_kept, len(tokens))
+    while n_given < len(tokens) and tokens[n_given].forced and tokens[n_given].trace is None:
+        n_given += 1
+    return n_given
 
 
 def recorded_message(info: ModelInfo, message: Message, tokens: Sequence[GeneratedToken]) -> AnswerTrace:
@@ -86,5 +96,6 @@ def recorded_message(info: ModelInfo, message: Message, tokens: Sequence[Generat
         tokens=tokens,
         text=message.text,
         usage=message.usage,
+        n_kept=message.n_kept,
         finish_reason=message.finish_reason,
     )

@@ -84,25 +84,37 @@ def require_model(trace: AnswerTrace, path: Path, name: str) -> None:
         )
 
 
+def require_tokens(trace: AnswerTrace, n_vocab: int, name: str) -> None:
+    """Refuse a trace that names tokens which the model does not have.
+
+    Args:
+        trace: The trace.
+        n_vocab: Tokens that there are.
+        name: What to call the trace.
+
+    Raises:
+        TraceError: It does.
+    """
+    ends = () if trace.end is None else (trace.end,)
+    for token in (*trace.prompt_ids, *(token.id for token in (*trace.tokens, *ends))):
+        if not 0 <= token < n_vocab:
+            raise TraceError(f"{name} is damaged: it names token {token}, but the vocabulary ends at {n_vocab - 1}")
+
+
 def compare(engine: Engine, trace: AnswerTrace, watch: Watch, tolerance: float = TOLERANCE) -> Outcome:
     """Make the answer again, up to the first difference.
 
     Args:
         engine: The model that wrote it; its cache is used.
-        trace: The answer.
+        trace: The answer (`require_tokens`).
         watch: Stops it.
         tolerance: Nats that a logit may differ by.
 
     Raises:
-        TraceError: It names a token that the model does not have.
         PromptTooLongError: The context is smaller than the recorded one and does not hold it.
         CancelledError: It was stopped.
     """
     sequence = (*trace.tokens, *([trace.end] if trace.end is not None else []))
-    for token in (*trace.prompt_ids, *(token.id for token in sequence)):
-        if not 0 <= token < engine.info.n_vocab:
-            last = engine.info.n_vocab - 1
-            raise TraceError(f"the trace is damaged: it names token {token}, but the vocabulary ends at {last}")
     given = len(sequence) - sum(not token.forced for token in sequence[trace.n_given :])
     _fill(engine, trace, watch)
     compared, largest = 0, 0.0
@@ -134,6 +146,7 @@ def replay(engine: Engine, watch: Watch, trace: AnswerTrace, name: str, *, toler
         CancelledError: It was stopped.
     """
     require_model(trace, engine.info.path, name)
+    require_tokens(trace, engine.info.n_vocab, name)
     with engine.aside() as aside:
         outcome = compare(aside, trace, watch, tolerance)
     versions = {"program": __version__, "library": library_version()}
@@ -160,9 +173,9 @@ def _fill(engine: Engine, trace: AnswerTrace, watch: Watch) -> None:
     """Bring the prompt into the cache in the chunks in which it came there: rounding depends on them."""
     before = (*trace.prompt_ids, *(token.id for token in trace.tokens[: trace.n_given]))
     engine.context.rewind(0)
-    sizes = [size for size, count in trace.chunks for _ in range(count)]
-    if sum(sizes) != len(before):
+    if sum(size * count for size, count in trace.chunks) != len(before):
         return
+    sizes = [size for size, count in trace.chunks for _ in range(count)]
     done = 0
     for size in sizes[:-1]:  # the last one is evaluated where its logits are wanted
         done += size

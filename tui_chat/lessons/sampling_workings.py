@@ -138,14 +138,17 @@ def _logit_before(seen: Inspected, name: str) -> float:
 
 
 def _bias(seen: Inspected) -> float:
-    """What was added to the logit of the chosen token, which is not a banned one."""
+    """What was added to the logit of the chosen token."""
     pairs = seen.settings.get("logit_bias", ())
     # The tokens that texts and patterns were found to mean are kept with the settings as they ran.
     for first, params in cast("Sequence[tuple[int, Mapping[str, object]]]", seen.settings.get(PERIODS, ())):
         pairs = params["logit_bias"] if first <= (seen.index or 0) else pairs
-    if not isinstance(pairs, list | tuple) or any(isinstance(token, str) for token, _value in pairs):
+    if not isinstance(pairs, list | tuple) or any(
+        isinstance(token, str) and value is not None and math.isfinite(float(value)) for token, value in pairs
+    ):
         raise NotKnownError(_("the setting {name} was not kept with this answer").format(name="logit_bias"))
-    return math.fsum(-math.inf if value is None else float(value) for token, value in pairs if token == seen.trace.id)
+    added = math.fsum(-math.inf if value is None else float(value) for token, value in pairs if token == seen.trace.id)
+    return added if math.isfinite(added) else 0.0  # a ban that would have left no candidate: the best one stays
 
 
 # Temperature

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui_chat.engine.types import Bias
 from tui_chat.errors import TuiChatError
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class BiasesResolved:
 
     spec: BiasSpec
     """The biases and bans as they are written."""
-    biases: tuple[tuple[int, float], ...]
-    """(token, nats)."""
+    biases: tuple[Bias, ...]
+    """As the sampler takes them."""
 
 
 News = (

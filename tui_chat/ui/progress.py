@@ -120,7 +120,9 @@ class Answer:
                 del self.tokens[n_tokens:]
                 self.text = text
             case SettingsChanged(index=index, params=params):
-                self.changes = [change for change in self.changes if change[0] < index] + [(index, params)]
+                self.changes = [change for change in self.changes if change[0] < index]
+                if not self.changes or self.changes[-1][1] != params:
+                    self.changes.append((index, params))
             case GenerationFinished():
                 self.pending = None
                 self.usage, self.timings, self.reason = event.usage, event.timings, event.reason

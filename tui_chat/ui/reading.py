@@ -70,3 +70,55 @@ class PromptReading:
         for trace in news.traces:
             self.tokens[trace.position] = GeneratedToken(trace.id, trace.piece, trace)
         self.done = self.done or not news.traces
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowRead:
+    """The engine has the whole distribution of a token in `recent` now, or why not."""
+
+    token: GeneratedToken
+    error: TuiChatError | None = None
+
+
+class RowReading:
+    """The whole distribution of a token that nobody drew, of the newest one that it was wanted of.
+
+    Args:
+        ask: Asks the engine; an answer under way is finished first.
+        report: Told of it on the engine's thread.
+    """
+
+    def __init__(self, ask: Ask, report: Callable[[RowRead], None]) -> None:
+        self._ask, self._report = ask, report
+        self._token: GeneratedToken | None = None
+        self._cancel = CancelFlag()
+
+    def want(self, token: GeneratedToken, ids: Sequence[int], index: int) -> None:
+        """Has it computed, unless that was the last thing it was asked for.
+
+        Args:
+            token: The one on show.
+            ids: The tokens of the context up to that one.
+            index: Its place among them.
+        """
+        if token is self._token:
+            return
+        self.stop()
+        self._token, self._cancel = token, CancelFlag()
+        cancel = self._cancel
+
+        def job(engine: Engine) -> None:
+            for _ in engine.read(ids, index, index + 1, keep=True, cancel=cancel):
+                pass
+
+        def ended(future: Future[None]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if not cancel.is_set():
+                self._report(RowRead(token, error if isinstance(error, TuiChatError) else None))
+
+        self._ask(job).add_done_callback(ended)
+
+    def stop(self) -> None:
+        """No more is wanted."""
+        self._cancel.set()
+        self._token = None

@@ -118,7 +118,7 @@ class Reporting:
                 return
             shown_at = now
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(card.call_next, partial(_if_open, card, method, value))
+                loop.call_soon_threadsafe(card.call_next, partial(_if_under_way, card, method, value))
 
         return Watch(lambda report: post(partial(card.show, done=False), report), lambda text: post(card.say, text))
 
@@ -159,8 +159,9 @@ class Reporting:
             self._app.chat.say(_("saved: {path}").format(path=path.name))
 
 
-def _if_open(card: ReportCard, method: Callable[[object], None], value: object) -> None:
-    if card.is_open:
+def _if_under_way(card: ReportCard, method: Callable[[object], None], value: object) -> None:
+    # Progress comes by the queue of the card, the end by that of the screen: they may change places.
+    if card.is_open and card.cancel is not None:
         method(value)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from tui_chat.chat.conversation import CHANGED, Conversation, Message
 from tui_chat.config import Settings
 from tui_chat.engine.bias import first_pieces
-from tui_chat.engine.types import GeneratedToken, GenerationStarted, SamplingParams
+from tui_chat.engine.types import Bias, GeneratedToken, GenerationStarted, SamplingParams
 from tui_chat.ui.conversing import Conversing
 from tui_chat.ui.current_model import CurrentModel, ModelEvent
 from tui_chat.ui.news import BiasesResolved, BiasSpec, News, PiecesRead
@@ -86,7 +86,7 @@ class Session(Conversing):
         self.left_out = left_out
         self._downloads = downloads
         self._report = report
-        self._biases: dict[BiasSpec, tuple[tuple[int, float], ...]] = {}
+        self._biases: dict[BiasSpec, tuple[Bias, ...]] = {}
         """The tokens of the biases and bans that were in force during the answer."""
 
     # What is going on

@@ -97,7 +97,9 @@ def show_status(bar: StatusBar, session: Session) -> None:
     bar.device = figures.devices(model) if model is not None else ""
     bar.context = session.context
     bar.fraction, bar.activity = None, ""
-    if answer is not None and answer.running and not answer.tokens and answer.prefill is not None:
+    if answer is not None and answer.running and answer.pending is not None and not answer.tokens:
+        bar.activity = _("waits")
+    elif answer is not None and answer.running and not answer.tokens and answer.prefill is not None:
         done, total = answer.prefill
         bar.fraction, bar.activity = (done / total if total else 0.0), "prefill"
     elif loading is not None and loading.progress is not None and loading.request_id is None:

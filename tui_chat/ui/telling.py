@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tui_chat import paths
@@ -80,7 +82,7 @@ class Told:
         Args:
             message_id: Of the message of the user.
             report: Told of them as they come, for `take`; on the engine thread.
-            fail: Told what went wrong; on the engine thread.
+            fail: Told what went wrong; on the screen's thread.
         """
         session = self._session
         if message_id not in self._unread or session.answering or session.model is None or self._reading is not None:
@@ -94,7 +96,7 @@ class Told:
             for traces in given.read(engine, cancel):
                 report(traces)
 
-        def done(future: Future[None]) -> None:
+        def ended(future: Future[None]) -> None:
             session.lessons.discard(cancel)
             self._reading = None if self._reading is cancel else self._reading
             error = None if future.cancelled() else future.exception()
@@ -102,6 +104,12 @@ class Told:
                 self._unread.add(message_id)
             elif error is not None:
                 fail(error)
+
+        loop = asyncio.get_running_loop()
+
+        def done(future: Future[None]) -> None:
+            with suppress(RuntimeError):  # the program ended meanwhile
+                loop.call_soon_threadsafe(ended, future)
 
         session.ask(job).add_done_callback(done)
 

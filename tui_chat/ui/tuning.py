@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tui_chat.config import InferenceSettings
 from tui_chat.engine.bias import Resolve
-from tui_chat.engine.types import SAMPLING_FIELDS, SamplingParams
+from tui_chat.engine.types import SAMPLING_FIELDS, Bias, SamplingParams
 from tui_chat.errors import TuiChatError
 from tui_chat.ui.news import BiasesResolved, BiasSpec
 
@@ -95,9 +95,7 @@ class Tuning:
         return names
 
 
-def live_params(
-    begun: SamplingParams, settings: InferenceSettings, biases: tuple[tuple[int, float], ...]
-) -> SamplingParams:
+def live_params(begun: SamplingParams, settings: InferenceSettings, biases: tuple[Bias, ...]) -> SamplingParams:
     """The settings of an answer under way from now on.
 
     Args:
@@ -130,9 +128,7 @@ def resolve_beside(
         with suppress(TuiChatError), lend() as engine:
             if engine is not None:
                 found = settings.resolved_biases(engine.vocab.resolve)
-                report(
-                    BiasesResolved(bias_spec(settings), tuple((token, one.bias) for one in found for token in one.ids))
-                )
+                report(BiasesResolved(bias_spec(settings), tuple(bias for one in found for bias in one.biases)))
 
     threading.Thread(target=work, name="tui-chat-biases", daemon=True).start()
 
@@ -141,9 +137,7 @@ def _differing(one: InferenceSettings, other: InferenceSettings) -> tuple[str, .
     return tuple(name for name in type(one).model_fields if getattr(one, name) != getattr(other, name))
 
 
-def _check(
-    settings: InferenceSettings, names: tuple[str, ...], resolve: Resolve | None, n_vocab: int | None
-) -> None:
+def _check(settings: InferenceSettings, names: tuple[str, ...], resolve: Resolve | None, n_vocab: int | None) -> None:
     values = {name: getattr(settings, name) for name in SAMPLING_FIELDS if name != "logit_bias"}
     constrained = settings.grammar or settings.json_schema
     SamplingParams(**{**values, "seed": settings.seed or 0, "grammar": constrained})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from tui_chat.display.cells import side_by_side, wrapped
 from tui_chat.display.figures import percent, stage_name
 from tui_chat.engine.types import SamplingParams
 from tui_chat.language import _, n_
@@ -128,16 +130,20 @@ def cut_words(row: Row, table: Waterfall, room: int = 1 << 30) -> str:
     words, reason = f"{CUT} {short_name(table.columns[row.removed].name)}", row.reason
     if reason is None:
         return words
-    whole = f"{words} {reason}"
-    if cell_len(whole) <= room:
-        return whole
-    short = f"{words} {_IN_SHORT[reason.stage].format_map(reason.numbers)}" if reason.stage in _IN_SHORT else whole
-    short = short.rstrip()
-    return short if cell_len(short) <= room else words
+    short = _IN_SHORT.get(reason.stage, "{reason}").format_map({"reason": reason, **reason.numbers})
+    tight = re.sub(r" (\W) ", r"\1", short)
+    ways = (f"{words} {reason}", f"{words} {short}".rstrip(), f"{CUT} {tight}" if short else words)
+    return next((way for way in ways if cell_len(way) <= room), words)
 
 
-def where_it_stands(row: Row, table: Waterfall) -> list[str]:
-    """All that is to be said of one candidate: its place, what stages did to it, when it is drawn or why not."""
+def where_it_stands(row: Row, table: Waterfall, *, given: bool = False) -> list[str]:
+    """All that is to be said of one candidate: its place, what stages did to it, when it is drawn or why not.
+
+    Args:
+        row: The candidate.
+        table: What it stands in.
+        given: Nothing was drawn here.
+    """
     logits = table.columns[0].logits
     rank = 1 + int((logits > logits[row.id]).sum())
     parts = [
@@ -147,7 +153,9 @@ def where_it_stands(row: Row, table: Waterfall) -> list[str]:
     ]
     parts += [f"{short_name(change.stage)}: {change}" for change in row.changes]
     last = cut_words(row, table)
-    if row.interval is not None and table.u is not None:
+    if row.interval is not None and given:
+        last = _("these settings leave it {p}").format(p=percent(row.p[-1] or 0))
+    elif row.interval is not None and table.u is not None:
         low, high = row.interval
         last = _("drawn where {low:.6f} ≤ u < {high:.6f}").format(low=low, high=high)
     elif row.interval is not None:
@@ -155,7 +163,30 @@ def where_it_stands(row: Row, table: Waterfall) -> list[str]:
     return [" · ".join(parts), last]
 
 
-def notes_of(table: Waterfall) -> list[str]:
+def foot(row: Row, table: Waterfall, notes: Sequence[str], width: int, room: int, *, given: bool) -> list[str | None]:
+    """The lines beneath the candidates, None for the bar of the draw.
+
+    Where there is no room for all of them the notes give way first, the last one before the others, then the bar: what
+    is said of the candidate stays whole.
+
+    Args:
+        row: The candidate.
+        table: What it stands in.
+        notes: What there is to say of the table.
+        width: Cells of a line.
+        room: Lines there are.
+        given: Nothing was drawn here: words stand in the place of the bar.
+    """
+    place, why = (wrapped(words, width) if words else [] for words in where_it_stands(row, table, given=given))
+    draw = wrapped(_("given, not drawn · stages as they are set now"), width) if given else [None]
+    lines = [*place, *draw, *why]
+    if len(lines) > room:
+        lines = [line for line in lines if line is not None]
+    noted = [line for part in side_by_side(notes, width) for line in wrapped(part, width)]
+    return [*lines, *noted][: max(0, room)]
+
+
+def notes_of(table: Waterfall, *, given: bool = False) -> list[str]:
     """What there is to say of the whole table: the cut of top-p, the grammar, and so on; last, what it is made from."""
     from tui_chat.engine.waterfall import Basis
 
@@ -170,7 +201,7 @@ def notes_of(table: Waterfall) -> list[str]:
     if table.basis is Basis.TRUNCATED:
         n = table.n_rows
         notes.append(n_("truncated: {n} token is known", "truncated: the best {n} are known", n).format(n=n))
-    elif table.basis is Basis.ROUNDED:
+    elif table.basis is Basis.ROUNDED and not given:
         notes.append(_("an unlikely outcome: its logits were kept as float16"))
     return notes
 

@@ -6,6 +6,7 @@ answer, in the middle of them too.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,13 +17,16 @@ from typing import TYPE_CHECKING
 from tui_chat.config import InferenceSettings
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.types import SamplingParams
-from tui_chat.errors import TuiChatError
+from tui_chat.errors import EngineError, TuiChatError
+from tui_chat.language import _
 from tui_chat.ui.written import PresentSettings, Text
 
 if TYPE_CHECKING:
     from tui_chat.engine.engine import Engine
     from tui_chat.engine.waterfall import Waterfall
     from tui_chat.engine.whatif import Outcome
+
+log = logging.getLogger(__name__)
 
 STREAM_SHARE = 0.05
 """Part of a core that waterfalls may take while nobody asked for them in particular: those of tokens that stream by."""
@@ -162,8 +166,8 @@ class Wondering:
             written = asked.text.written(engine)
             params = self._params(asked, engine)
             found = waterfall_at(written, asked.index, params, None if engine is None else engine.recent)
-        except TuiChatError as error:
-            problem = error
+        except Exception as error:
+            problem = _known(error)
         seconds = time.perf_counter() - began
         self._rest_until = time.monotonic() + seconds / STREAM_SHARE
         self._report(WaterfallReady(asked, found, problem, seconds))
@@ -183,8 +187,8 @@ class Wondering:
                 if time.monotonic() - reported >= PROGRESS_S:
                     reported = time.monotonic()
                     self._report(MarksReady(asked, tuple(outcomes), done=False))
-        except TuiChatError as error:
-            self._report(MarksReady(asked, tuple(outcomes), done=True, error=error))
+        except Exception as error:
+            self._report(MarksReady(asked, tuple(outcomes), done=True, error=_known(error)))
             return
         if not self._cancel.is_set():
             self._report(MarksReady(asked, tuple(outcomes), done=True))
@@ -197,3 +201,12 @@ class Wondering:
         params = self._settings.params(inference, 0 if ran is None else ran.seed, engine, asked.pieces)
         # No grammar and no stage that learns from an answer is meant for a prompt.
         return params if ran is not None else replace(params, grammar="", mirostat=0, adaptive_target=-1.0)
+
+
+def _known(error: Exception) -> TuiChatError:
+    """The error as one meant for people: whatever a question leads to, the thread answers the next one."""
+    if isinstance(error, TuiChatError):
+        return error
+    log.error("unexpected error on the what-if thread", exc_info=error)
+    words = _("something unforeseen went wrong ({error}); the log has the details")
+    return EngineError(words.format(error=f"{type(error).__name__}: {error}"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from tui_chat.chat.conversation import Message
 from tui_chat.chat.trace_file import PERIODS, params_from
 from tui_chat.config import InferenceSettings
-from tui_chat.engine.types import SAMPLING_FIELDS, GeneratedToken, Limits, ModelInfo, SamplingParams
+from tui_chat.engine.types import SAMPLING_FIELDS, Bias, GeneratedToken, Limits, ModelInfo, SamplingParams
 from tui_chat.errors import SamplingError, TuiChatError
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ class Text:
     ran: tuple[SamplingParams, ...]
     """The settings that each of them was drawn with; none where nothing drew them."""
     model: ModelInfo
+
+    def up_to(self, index: int) -> list[int]:
+        """All tokens up to number `index` of them and that one."""
+        return [*self.before, *(token.id for token in self.tokens[: index + 1])]
 
     def written(self, engine: Engine | None) -> Written:
         """The same for `engine.whatif`.
@@ -71,9 +75,6 @@ def text_of_answer(session: Session, message_id: str, *, coming: bool = False) -
     ran = _settings_of(session, message, len(tokens) + len(pending))
     if before is None or ran is None:
         return None
-    if pending and answer is not None and answer.pending is not None and answer.pending.banned:
-        refused = tuple((token, float("-inf")) for token in answer.pending.banned)
-        ran = (*ran[:-1], replace(ran[-1], logit_bias=ran[-1].logit_bias + refused))
     return Text(tuple(before), (*tokens, *pending), ran, model)
 
 
@@ -95,7 +96,7 @@ class PresentSettings:
     """
 
     def __init__(self) -> None:
-        self._biases: tuple[object, tuple[tuple[int, float], ...]] | None = None
+        self._biases: tuple[object, tuple[Bias, ...]] | None = None
         self._grammar: tuple[object, str] | None = None
 
     def params(
@@ -118,7 +119,7 @@ class PresentSettings:
         about = (inference.logit_bias, inference.ban, id(engine))
         if self._biases is None or self._biases[0] != about:
             found = inference.resolved_biases(resolve)
-            self._biases = (about, tuple((token, one.bias) for one in found for token in one.ids))
+            self._biases = (about, tuple(bias for one in found for bias in one.biases))
         text = (inference.grammar, inference.json_schema)
         if self._grammar is None or self._grammar[0] != text:
             self._grammar = (text, inference.grammar_text())

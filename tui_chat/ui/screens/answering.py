@@ -58,6 +58,7 @@ class AnsweringScreen(PanedScreen):
         self._pacer = FramePacer()
         self._answer_next = False
         self._status_at = 0.0
+        self._remark, self._remark_shown = "", False
 
     @property
     def session(self) -> Session:
@@ -81,10 +82,33 @@ class AnsweringScreen(PanedScreen):
         self.query_one(Transcript).follow(card)
 
     def say(self, text: str, *, seconds: float = 4) -> None:
-        """Says something in the line under the composer, for a while."""
+        """Says something in the line under the composer, or over the pane that hides it, for a while."""
+        self._remark_shown = False
         self._say(text)
         self._said.stop()
-        self._said = self.set_timer(seconds, self._say)
+        self._said = self.set_timer(seconds, self._said_enough)
+
+    def remark(self, text: str) -> None:
+        """Says what nobody asked for: once what is being said has had its time, in place of the remark before.
+
+        Args:
+            text: Empty takes the one back that waits or is being said.
+        """
+        if not text:
+            self._remark = ""
+            if self._remark_shown:
+                self._said_enough()
+        elif self._remark_shown or not self.query_one("#chat-line", Static).has_class("-message"):
+            self.say(text, seconds=8)
+            self._remark_shown = True
+        else:
+            self._remark = text
+
+    def _said_enough(self) -> None:
+        text, self._remark, self._remark_shown = self._remark, "", False
+        self._say()
+        if text:
+            self.remark(text)
 
     async def rebuild(self) -> None:
         """Shows the conversation anew, from its first message; the cards of another one go."""
@@ -163,7 +187,10 @@ class AnsweringScreen(PanedScreen):
     def _inspect(self, tokens: Sequence[GeneratedToken], message_id: str | None) -> None:
         self._inspected = message_id
         self._n_inspected = len(tokens)
-        self.query_one(Inspector).show_answer(tokens)
+        conversation = self._session.conversation
+        known = message_id is not None and message_id in conversation
+        given = message_id is not None and known and conversation[message_id].role is not Role.ASSISTANT
+        self.query_one(Inspector).show_answer(tokens, given=given)
 
     def _flush_tokens(self) -> None:
         answer = self._session.answer
@@ -195,7 +222,8 @@ class AnsweringScreen(PanedScreen):
                 self._flush_tokens()
             elif answer.prefill is not None and not answer.tokens:
                 done, total = answer.prefill
-                turn.show_status(f"reading the prompt · {done:,} of {total:,} tokens")
+                reads = f"reading the prompt · {done:,} of {total:,} tokens"
+                turn.show_status(reads if answer.pending is None else _("waits before the first token"))
                 await turn.flush()
             else:
                 await self._show_written(turn, answer)
@@ -211,3 +239,6 @@ class AnsweringScreen(PanedScreen):
         line.set_class(bool(text), "-message")
         line.set_class(text == _("stopping …"), "-stopping")
         line.update(Content(one_line(text) if text else sampling_line(self._session)))
+        over = self.query_one("#said-elsewhere", Static)
+        over.set_class(bool(text), "-message")
+        over.update(Content(one_line(text)))

@@ -97,6 +97,7 @@ class ChatScreen(GlassScreen):
                 with Container(id="side"):
                     yield Inspector(session.piece_of, lambda: session.pieces)
                     yield SamplingPanel(session.settings.inference, session.inference)
+            yield Static(id="said-elsewhere", markup=False)
             yield Footer(show_command_palette=False)
         yield Static(id="too-small", markup=False)
 
@@ -266,6 +267,8 @@ class ChatScreen(GlassScreen):
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not self.is_mounted:  # nothing is there yet to act on
+            return False
         if action == "page":
             return isinstance(self.focused, MessageInput)
         return super().check_action(action, parameters)

@@ -16,9 +16,9 @@ CHAT_BINDINGS: list[BindingType] = [
     Binding("ctrl+t", "fold", N_("Fold thinking"), show=False, priority=True, id="chat.fold"),
     Binding("tab", "next_pane(1)", N_("Panes"), id="panes.next"),
     Binding("shift+tab", "next_pane(-1)", N_("Pane before"), show=False, id="panes.previous"),
-    Binding("f2", "pane('chat')", N_("Chat"), show=False, id="panes.chat"),
-    Binding("f3", "pane('inspector')", N_("Inspector"), show=False, id="panes.inspector"),
-    Binding("f4", "pane('sampling')", N_("Sampling"), show=False, id="panes.sampling"),
+    Binding("f2", "pane('chat')", N_("Chat"), show=False, priority=True, id="panes.chat"),
+    Binding("f3", "pane('inspector')", N_("Inspector"), show=False, priority=True, id="panes.inspector"),
+    Binding("f4", "pane('sampling')", N_("Sampling"), show=False, priority=True, id="panes.sampling"),
     Binding("v", "view", N_("Text or tokens"), show=False, id="view.toggle"),
     Binding("ctrl+o", "view", N_("Text or tokens"), show=False, priority=True, id="view.switch"),
     Binding("pageup", "page(-1)", N_("Page up"), show=False, priority=True, id="transcript.page-up"),
@@ -29,4 +29,4 @@ CHAT_BINDINGS: list[BindingType] = [
     Binding("ctrl+p", "app.command_palette", N_("Palette"), priority=True, id="app.palette"),
     Binding("ctrl+q", "app.quit", N_("Quit"), priority=True, id="app.quit"),
 ]
-"""Those with priority act wherever the focus is."""
+"""Those with priority act wherever the focus is, and before the next key is looked at."""

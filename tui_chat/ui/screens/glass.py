@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from textual import on
 from textual.message import Message as TextualMessage
 
-from tui_chat.chat.conversation import Message
+from tui_chat.chat.conversation import Message, Role
 from tui_chat.display.text import one_line
 from tui_chat.engine.types import SAMPLING_FIELDS, GeneratedToken
 from tui_chat.errors import UsageError
 from tui_chat.language import _, n_
-from tui_chat.ui.reading import PromptRead, PromptReading
+from tui_chat.ui.reading import PromptRead, PromptReading, RowRead, RowReading
 from tui_chat.ui.screens.token_search import TokenSearchScreen
 from tui_chat.ui.session import Session
 from tui_chat.ui.widgets.inspector import Inspector
@@ -35,7 +35,7 @@ class GlassScreen(TokenSearchScreen):
     class Found(TextualMessage, bubble=False):
         """Another thread has found something."""
 
-        def __init__(self, found: WaterfallReady | MarksReady | PromptRead) -> None:
+        def __init__(self, found: WaterfallReady | MarksReady | PromptRead | RowRead) -> None:
             super().__init__()
             self.found = found
 
@@ -46,11 +46,14 @@ class GlassScreen(TokenSearchScreen):
         self._note = ""
         self._prompt: PromptReading | None = None
         self._prompt_of: str | None = None
+        self._prompt_at: int | None = None
+        self._row = RowReading(session.ask, self._report_found)
         self._settings_seen = self._deciding()
         self._inference_seen = session.inference
 
     def on_unmount(self) -> None:
         self._wondering.close()
+        self._row.stop()
         if self._prompt is not None:
             self._prompt.stop()
 
@@ -84,6 +87,7 @@ class GlassScreen(TokenSearchScreen):
             note: What to say of them, from the longest way to say it to the shortest, in lines.
         """
         self._note = note
+        self.remark("")
         self.query_one(Inspector).mark(marks, note)
         if self._inspected is not None:
             self.mark_tokens(self._inspected, marks)
@@ -120,8 +124,13 @@ class GlassScreen(TokenSearchScreen):
                 self._take_marks(marks)
             case PromptRead() as read:
                 self._take_prompt(read)
+            case RowRead() as row:
+                if row.error is not None:
+                    self.say(str(row.error))
+                elif row.token is self.query_one(Inspector).token:
+                    self._ask_table()
 
-    def _report_found(self, found: WaterfallReady | MarksReady | PromptRead) -> None:
+    def _report_found(self, found: WaterfallReady | MarksReady | PromptRead | RowRead) -> None:
         self.post_message(self.Found(found))
 
     async def _frame(self) -> None:
@@ -147,6 +156,7 @@ class GlassScreen(TokenSearchScreen):
         self._inference_seen, self._settings_seen = self._session.inference, self._deciding()
         if self._prompt is not None:
             self._prompt.stop()
+        self._row.stop()
         self._prompt = self._prompt_of = None
         self._wondering.ask_marks(None)
         if self._note:
@@ -154,10 +164,10 @@ class GlassScreen(TokenSearchScreen):
         super()._inspect(tokens, message_id)
 
     def _path_on_show(self) -> Sequence[Message]:
-        conversation, answer = self._session.conversation, self._prompt_of
-        if self._prompt is None or answer is None or answer not in conversation:
+        conversation, of = self._session.conversation, self._prompt_of
+        if self._prompt is None or of is None or of not in conversation:
             return super()._path_on_show()
-        return conversation.path_to(conversation[answer].parent_id)
+        return conversation.path_to(conversation[of].parent_id if conversation[of].role is Role.ASSISTANT else of)
 
     # The waterfall
 
@@ -213,7 +223,11 @@ class GlassScreen(TokenSearchScreen):
         pending = answer.pending if answer is not None else None
         chosen = None if pending is not None and pending.token is token else token.id
         title = f"{inspector.current + 1}"
-        if asked.inference is not None:
+        if not asked.text.ran:
+            title += " " + _("given")
+            if ready.table is not None and ready.table.known is not None:
+                self._row.want(token, asked.text.up_to(asked.index), ready.table.position)
+        elif asked.inference is not None:
             title += " " + _("what if")
         inspector.show_table(ready.table, chosen, title=title, problem=problem, note=self._note)
 
@@ -241,38 +255,35 @@ class GlassScreen(TokenSearchScreen):
             guessed = sum(outcome.basis is Basis.TRUNCATED for outcome in marks.outcomes)
             if guessed:
                 long += _(" ({guessed} judged by their best candidates alone)")
-            note = (
-                long.format(n=f"{n:,}", all=f"{n_asked:,}", guessed=f"{guessed:,}")
-                + "\n"
-                + short
-                + _(" · n next · ⏎ from there")
-                + "\n"
-                + short
-            )
+            long = long.format(n=f"{n:,}", all=f"{n_asked:,}", guessed=f"{guessed:,}")
+            keys, rest = _(" · n next · ⏎ from there"), short + _(" · rest conditional")
+            note = "\n".join((long, rest + keys, rest, short))
         self.show_marks(frozenset(outcome.index for outcome in marks.outcomes if outcome.differs), note)
         if marks.done and n:
-            self.say(note.splitlines()[0])
+            self.remark(note.splitlines()[0])
 
     # The prompt
 
     def _toggle_prompt(self) -> None:
-        """Shows the tokens of the prompt in place of those of the answer, or those again."""
-        session = self._session
+        """Shows the tokens of the prompt in place of those of the message on show, or those again."""
+        session, inspector, shown = self._session, self.query_one(Inspector), self._inspected
         if self._prompt is not None:
-            shown = self._prompt_of
-            tokens = session.tokens_of.get(shown, []) if shown is not None else []
-            self._inspect(tokens, shown)
+            shown, at = self._prompt_of, self._prompt_at
+            here = shown is not None and shown in session.conversation
+            self._inspect(self.told.tokens(session.conversation[shown]) if shown is not None and here else (), shown)
+            inspector.select(at)
             return
-        text = self._text() if self._inspected is not None else None
-        if text is None:
+        text, at = self._text(), inspector.selected
+        given = None if shown is None else self.told.given(shown)
+        before = () if text is None else text.before if given is None else given.ids
+        if not before:
             self.say(_("there is no prompt to show"))
             return
-        shown = self._inspected
         self._inspect((), None)
-        self._prompt_of, self._prompt = shown, PromptReading(text.before, session.piece_of)
-        inspector = self.query_one(Inspector)
-        inspector.show_answer(self._prompt.tokens)
-        inspector.select(len(self._prompt.tokens) - 1)
+        self._prompt_of, self._prompt_at = shown, at
+        self._prompt = PromptReading(before, session.piece_of)
+        inspector.show_answer(self._prompt.tokens, given=True)
+        inspector.select(given.start + at if given is not None and at is not None else len(before) - 1)
         self._say_reading()
         self._prompt.begin(session.ask, self._report_found)
 
@@ -290,6 +301,6 @@ class GlassScreen(TokenSearchScreen):
         assert self._prompt is not None
         known, n = sum(token.trace is not None for token in self._prompt.tokens), len(self._prompt.tokens)
         of = _("the prompt · {n} of {all} tokens read").format(n=f"{known:,}", all=f"{n:,}")
-        done = _("the prompt · {n} tokens · p shows the answer").format(n=f"{n:,}")
+        done = _("the prompt · {n} tokens · p goes back").format(n=f"{n:,}")
         self._note = done if self._prompt.done else of
         self.query_one(Inspector).mark(frozenset(), self._note)

@@ -74,12 +74,13 @@ class PanedScreen(Screen[None]):
         self.update_classes({f"-pane-{name}": name == pane for name, _, _ in PANES}, animate=False)
         self.query_one(PaneTabs).active = pane
         if focus:
-            self.call_after_refresh(self._focus_pane, pane)
+            self._focus_pane(pane)
 
     def _focus_pane(self, pane: str) -> None:
+        # At once, before it is on show: `focus` waits, and the next key would go to the pane that is left.
         if pane == "chat":
             self.query_one(Composer).focus_input()
         elif pane == "inspector":
-            self.query_one(TokenStrip).focus()
+            self.set_focus(self.query_one(TokenStrip))
         else:
             self.query_one(SamplingPanel).focus_first()

@@ -245,6 +245,8 @@ class SteeringScreen(AnsweringScreen):
             await turn.rewrite(answer.text)
         await self._show_written(turn, answer)
         self._show_steps()
+        if answer.pending is not None and answer.pending.refused:
+            self.say(answer.pending.refused)
 
     async def _begin_answer(self) -> None:
         await super()._begin_answer()

@@ -47,6 +47,11 @@ class TokenSearchScreen(TokenViewScreen):
             text.focus(scroll_visible=False)
         return True
 
+    def _focus_pane(self, pane: str) -> None:
+        if any(field.display for field in self.query("#token-search")):
+            self._end_search()
+        super()._focus_pane(pane)
+
     @on(TokenText.Asked)
     async def _find_asked(self, event: TokenText.Asked) -> None:
         match event.what:

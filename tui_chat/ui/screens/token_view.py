@@ -270,7 +270,7 @@ class TokenViewScreen(SteeringScreen):
             self.told.read(
                 message_id,
                 lambda traces: self.post_message(self.FiguresRead(message_id, traces)),
-                lambda error: self.call_later(self._reading_failed, error),
+                self._reading_failed,
             )
 
     def _reading_failed(self, error: BaseException) -> None:

@@ -189,8 +189,8 @@ class Composer(Vertical):
         return self._input.text
 
     def focus_input(self) -> None:
-        """Puts the cursor into the composer."""
-        self._input.focus()
+        """Puts the cursor into the composer, at once: the next key goes there."""
+        self.screen.set_focus(self._input)
 
     def put_back(self, text: str) -> None:
         """Puts refused text back, in front of what was typed since."""

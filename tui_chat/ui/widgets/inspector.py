@@ -96,6 +96,7 @@ class Inspector(Vertical):
         super().__init__(id=id)
         self._piece_of, self._pieces = piece_of, pieces
         self._pending: GeneratedToken | None = None
+        self._given = False
         self._asked: tuple[GeneratedToken | None, bool] = (None, False)
         self.border_title = "inspector"
 
@@ -138,9 +139,14 @@ class Inspector(Vertical):
             return self._pending
         return None if strip.current is None else strip.tokens[strip.current]
 
-    def show_answer(self, tokens: Sequence[GeneratedToken]) -> None:
-        """Shows another answer's tokens, following the newest."""
-        self._pending, self._asked = None, (None, False)
+    def show_answer(self, tokens: Sequence[GeneratedToken], *, given: bool = False) -> None:
+        """Shows another answer's tokens, following the newest.
+
+        Args:
+            tokens: Those there are by now.
+            given: They are no answer's: the model was given them, and drew none.
+        """
+        self._pending, self._asked, self._given = None, (None, False), given
         self.query_one(TokenStrip).show_tokens(list(tokens))
         self._inspect()
 
@@ -177,7 +183,7 @@ class Inspector(Vertical):
             problem: Why there is none.
             note: Stands in the place of the legend; empty leaves that.
         """
-        self.query_one(WaterfallTable).show(table, chosen, title=title, problem=problem)
+        self.query_one(WaterfallTable).show(table, chosen, title=title, problem=problem, given=self._given)
         self.query_one(TokenLegend).note = note
 
     def mark(self, indices: frozenset[int], note: str) -> None:
@@ -248,8 +254,11 @@ class Inspector(Vertical):
             self._entitle("inspector")
         elif self._is_pending():
             self._entitle("coming token")
+        elif self._given:
+            self._entitle("given, not drawn")
         else:
             self._entitle("newest token" if strip.selected is None else "selected token")
+        facts.given = self._given
         if facts.token is not token:
             facts.token = token
             if index is not None:

@@ -74,7 +74,7 @@ class SamplingPanel(Vertical):
         Binding("down", "row(1)", N_("Setting below"), show=False, id="sampling.down"),
         Binding("pageup", f"row(-{_PAGE})", N_("Further up"), show=False, id="sampling.page-up"),
         Binding("pagedown", f"row({_PAGE})", N_("Further down"), show=False, id="sampling.page-down"),
-        Binding("slash,ctrl+f", "search", N_("Search a setting"), show=False, id="sampling.search"),
+        Binding("slash,ctrl+f", "search", N_("Search a setting"), show=False, priority=True, id="sampling.search"),
         Binding("escape", "close_search", N_("End the search"), show=False, id="sampling.end-search"),
         Binding("u,ctrl+z", "step(-1)", N_("Undo a change"), show=False, id="sampling.undo"),
         Binding("U,ctrl+y", "step(1)", N_("Redo a change"), show=False, id="sampling.redo"),
@@ -171,12 +171,13 @@ class SamplingPanel(Vertical):
         self._show_seed()
 
     def focus_first(self) -> None:
-        """Moves the focus to the row last used, or the first setting."""
+        """Moves the focus to the row last used, or the first setting, at once."""
         rows = self._visible()
-        if self._last in rows:
-            self._last.focus()
-        else:
-            next((row for row in rows if not isinstance(row, GroupRow)), rows[0]).focus()
+        first = next((row for row in rows if not isinstance(row, GroupRow)), rows[0])
+        row = next((row for row in rows if row is self._last), first)
+        self._last = row
+        self.screen.set_focus(row)
+        self._explain(row)
 
     # Messages of the rows
 
@@ -269,6 +270,8 @@ class SamplingPanel(Vertical):
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "search":  # has priority, so that the next key finds the field
+            return not isinstance(self.screen.focused, Input)
         if action == "close_search":
             return bool(self.query(Input)) and not any(row.editing is not None for row in self.query(ValueRow))
         return True
@@ -286,7 +289,7 @@ class SamplingPanel(Vertical):
     async def action_search(self) -> None:
         if not self.query(Input):
             await self.mount(Input(placeholder=_("part of a name"), compact=True), before=0)
-        self.query_one(Input).focus()
+        self.screen.set_focus(self.query_one(Input))
 
     async def action_close_search(self) -> None:
         await self.query(Input).remove()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -53,7 +52,11 @@ def groups(defaults: InferenceSettings) -> tuple[Group, ...]:
     Args:
         defaults: The values that settings go back to.
     """
-    return tuple(_groups(defaults))
+
+    def filled(spec: Spec) -> Spec:
+        return replace(spec, default=getattr(defaults, spec.name)) if isinstance(spec, ValueSpec) else spec
+
+    return tuple(replace(group, specs=tuple(map(filled, group.specs))) for group in _GROUPS)
 
 
 def text_of(spec: Spec, value: object) -> str:
@@ -92,95 +95,91 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
 
 
-def _groups(d: InferenceSettings) -> Iterator[Group]:
-    def slider(
-        name: str, label: str, low: float, high: float, step: float, coarse: float, hint: str,
-        *, curve: float = 1.0, off: float | None = None,
-    ) -> ValueSpec:  # fmt: skip
-        default = getattr(d, name)
-        integer = isinstance(step, int)
-        return ValueSpec(
-            name=name, label=label, low=low, high=high, step=step, coarse=coarse, default=default, integer=integer,
-            curve=curve, off=off, hint=hint,
-        )  # fmt: skip
+def _slider(
+    name: str, label: str, low: float, high: float, step: float, coarse: float, hint: str,
+    *, curve: float = 1.0, off: float | None = None,
+) -> ValueSpec:  # fmt: skip
+    """A number on a track, its default to be filled in."""
+    return ValueSpec(
+        name=name, label=label, low=low, high=high, step=step, coarse=coarse, default=None,
+        integer=isinstance(step, int), curve=curve, off=off, hint=hint,
+    )  # fmt: skip
 
-    def field(
-        name: str,
-        label: str,
-        low: float,
-        high: float,
-        step: float,
-        coarse: float,
-        hint: str,
-        *,
-        empty: str | None = None,
-    ) -> ValueSpec:
-        return ValueSpec(
-            name=name, label=label, low=low, high=high, step=step, coarse=coarse, default=getattr(d, name),
-            integer=isinstance(step, int), track=False, hint=hint, empty=empty,
-        )  # fmt: skip
 
-    yield Group("temperature", N_("temperature & dynamic"), (
-        slider("temperature", "temperature", 0, 2, 0.05, 0.25, N_("Lower is safer; 0 always takes the best.")),
-        slider("dynatemp_range", "dynamic ±", 0, 2, 0.05, 0.25, off=0,
-               hint=N_("Lets the temperature follow the entropy this far up and down.")),
-        slider("dynatemp_exponent", "its exponent", 0, 4, 0.1, 0.5, N_("How the entropy bends on its way there.")),
-    ), open=True)  # fmt: skip
-    yield Group("truncation", N_("truncation"), (
-        slider("top_k", "top-k", 0, 200, 1, 10, N_("Keeps only the k best tokens."), curve=2, off=0),
-        slider("top_p", "top-p", 0, 1, 0.01, 0.05, N_("Keeps the best tokens until they sum to p."), off=1),
-        slider("min_p", "min-p", 0, 1, 0.01, 0.05, N_("Drops tokens below this share of the best."), curve=2, off=0),
-        slider("typical_p", "typical", 0, 1, 0.01, 0.05, off=1,
-               hint=N_("Keeps tokens of typical surprisal until they sum to p.")),
-        slider("top_n_sigma", "top-n-sigma", 0.1, 5, 0.1, 0.5, off=-1,
-               hint=N_("Keeps logits within n standard deviations of the best.")),
-    ), open=True)  # fmt: skip
-    yield Group("penalties", N_("penalties"), (
-        slider("repeat_penalty", "repeat", 1, 2, 0.01, 0.05, N_("Makes recent tokens less likely."), off=1),
-        slider("frequency_penalty", "frequency", -2, 2, 0.05, 0.25, off=0,
-               hint=N_("Taken from a logit each time the token came.")),
-        slider("presence_penalty", "presence", -2, 2, 0.05, 0.25, N_("Taken once from each recent token."), off=0),
-        field("repeat_last_n", "last n tokens", -1, 1_000_000, 1, 16, N_("How far they look back; -1 is all.")),
-    ))  # fmt: skip
-    yield Group("dry", N_("DRY"), (
-        slider("dry_multiplier", "strength", 0, 5, 0.05, 0.25, N_("Against going on with a repetition."), off=0),
-        slider("dry_base", "base", 1, 4, 0.05, 0.25, N_("How fast it grows with the length of the repetition.")),
-        slider("dry_allowed_length", "allowed length", 0, 20, 1, 5, N_("The longest repetition it lets pass.")),
-        field("dry_penalty_last_n", "last n tokens", -1, 1_000_000, 1, 16, N_("How far it looks back; -1 is all.")),
+def _field(
+    name: str, label: str, low: float, high: float, step: float, coarse: float, hint: str, *, empty: str | None = None
+) -> ValueSpec:
+    """A number without a track, its default to be filled in."""
+    return ValueSpec(
+        name=name, label=label, low=low, high=high, step=step, coarse=coarse, default=None,
+        integer=isinstance(step, int), track=False, hint=hint, empty=empty,
+    )  # fmt: skip
+
+
+_GROUPS: tuple[Group, ...] = (
+    Group("temperature", N_("temperature & dynamic"), (
+        _slider("temperature", "temperature", 0, 2, 0.05, 0.25, N_("Lower is safer; 0 always takes the best.")),
+        _slider("dynatemp_range", "dynamic ±", 0, 2, 0.05, 0.25, off=0,
+                hint=N_("Lets the temperature follow the entropy this far up and down.")),
+        _slider("dynatemp_exponent", "its exponent", 0, 4, 0.1, 0.5, N_("How the entropy bends on its way there.")),
+    ), open=True),
+    Group("truncation", N_("truncation"), (
+        _slider("top_k", "top-k", 0, 200, 1, 10, N_("Keeps only the k best tokens."), curve=2, off=0),
+        _slider("top_p", "top-p", 0, 1, 0.01, 0.05, N_("Keeps the best tokens until they sum to p."), off=1),
+        _slider("min_p", "min-p", 0, 1, 0.01, 0.05, N_("Drops tokens below this share of the best."), curve=2, off=0),
+        _slider("typical_p", "typical", 0, 1, 0.01, 0.05, off=1,
+                hint=N_("Keeps tokens of typical surprisal until they sum to p.")),
+        _slider("top_n_sigma", "top-n-sigma", 0.1, 5, 0.1, 0.5, off=-1,
+                hint=N_("Keeps logits within n standard deviations of the best.")),
+    ), open=True),
+    Group("penalties", N_("penalties"), (
+        _slider("repeat_penalty", "repeat", 1, 2, 0.01, 0.05, N_("Makes recent tokens less likely."), off=1),
+        _slider("frequency_penalty", "frequency", -2, 2, 0.05, 0.25, off=0,
+                hint=N_("Taken from a logit each time the token came.")),
+        _slider("presence_penalty", "presence", -2, 2, 0.05, 0.25, N_("Taken once from each recent token."), off=0),
+        _field("repeat_last_n", "last n tokens", -1, 1_000_000, 1, 16, N_("How far they look back; -1 is all.")),
+    )),
+    Group("dry", N_("DRY"), (
+        _slider("dry_multiplier", "strength", 0, 5, 0.05, 0.25, N_("Against going on with a repetition."), off=0),
+        _slider("dry_base", "base", 1, 4, 0.05, 0.25, N_("How fast it grows with the length of the repetition.")),
+        _slider("dry_allowed_length", "allowed length", 0, 20, 1, 5, N_("The longest repetition it lets pass.")),
+        _field("dry_penalty_last_n", "last n tokens", -1, 1_000_000, 1, 16, N_("How far it looks back; -1 is all.")),
         TextSpec("dry_sequence_breakers", "breakers", "/set dry_sequence_breakers ",
                  N_("Texts that a repetition does not reach across.")),
-    ))  # fmt: skip
-    yield Group("xtc", N_("XTC"), (
-        slider("xtc_probability", "probability", 0, 1, 0.05, 0.25, off=0,
-               hint=N_("The chance that it removes the likeliest tokens.")),
-        slider("xtc_threshold", "threshold", 0, 0.5, 0.01, 0.05, N_("Only tokens above this can be removed.")),
-    ))  # fmt: skip
-    yield Group("mirostat", N_("mirostat"), (
-        slider("mirostat", "version", 0, 2, 1, 1, N_("1 or 2 steers the surprise, in place of truncation."), off=0),
-        slider("mirostat_tau", "tau", 0, 10, 0.1, 1, N_("The surprise it aims at, bits.")),
-        slider("mirostat_eta", "eta", 0, 1, 0.01, 0.1, N_("How fast it corrects itself.")),
-    ))  # fmt: skip
-    yield Group("adaptive_p", N_("adaptive-p"), (
-        slider("adaptive_target", "target", 0, 1, 0.05, 0.25, off=-1,
-               hint=N_("Prefers tokens whose probability is near this.")),
-        slider("adaptive_decay", "decay", 0, 0.99, 0.01, 0.1, N_("How long it remembers what was drawn.")),
-    ))  # fmt: skip
-    yield Group("bias", N_("bias & bans"), (
+    )),
+    Group("xtc", N_("XTC"), (
+        _slider("xtc_probability", "probability", 0, 1, 0.05, 0.25, off=0,
+                hint=N_("The chance that it removes the likeliest tokens.")),
+        _slider("xtc_threshold", "threshold", 0, 0.5, 0.01, 0.05, N_("Only tokens above this can be removed.")),
+    )),
+    Group("mirostat", N_("mirostat"), (
+        _slider("mirostat", "version", 0, 2, 1, 1, N_("1 or 2 steers the surprise, in place of truncation."), off=0),
+        _slider("mirostat_tau", "tau", 0, 10, 0.1, 1, N_("The surprise it aims at, bits.")),
+        _slider("mirostat_eta", "eta", 0, 1, 0.01, 0.1, N_("How fast it corrects itself.")),
+    )),
+    Group("adaptive_p", N_("adaptive-p"), (
+        _slider("adaptive_target", "target", 0, 1, 0.05, 0.25, off=-1,
+                hint=N_("Prefers tokens whose probability is near this.")),
+        _slider("adaptive_decay", "decay", 0, 0.99, 0.01, 0.1, N_("How long it remembers what was drawn.")),
+    )),
+    Group("bias", N_("bias & bans"), (
         TextSpec("logit_bias", "biases", "/bias ", N_("Makes single tokens likelier or less likely.")),
-        TextSpec("ban", "bans", "/ban ", N_("Tokens that never come.")),
-    ))  # fmt: skip
-    yield Group("grammar", N_("grammar & schema"), (
+        TextSpec("ban", "bans", "/ban ", N_("Texts and tokens that never come.")),
+    )),
+    Group("grammar", N_("grammar & schema"), (
         TextSpec("grammar", "grammar", "/grammar ", N_("What answers must look like; holds from the next answer on.")),
         TextSpec("json_schema", "JSON schema", "/json ", N_("Answers are JSON of this form, from the next one on.")),
-    ))  # fmt: skip
-    yield Group("limits", N_("limits"), (
-        field("max_length", "max tokens", 1, 1_000_000, 16, 128, N_("An answer ends here at the latest.")),
+    )),
+    Group("limits", N_("limits"), (
+        _field("max_length", "max tokens", 1, 1_000_000, 16, 128, N_("An answer ends here at the latest.")),
         TextSpec("stop", "stop texts", "/stop ", N_("Texts that end an answer.")),
-        field("time_limit_s", "seconds", 1, 3600, 1.0, 10.0, empty="none", hint=N_("An answer ends after this time.")),
-        field("min_confidence", "confidence", 0, 1, 0.01, 0.05, empty="none",
-              hint=N_("An answer ends when the best token is less likely.")),
-    ))  # fmt: skip
-    yield Group("seed", "", (
-        field("seed", "seed", 0, MAX_SEED, 1, 100, N_("Same seed, same answer. Empty is random."), empty="random"),
-    ))  # fmt: skip
-    yield Group("order", N_("order"))
+        _field("time_limit_s", "seconds", 1, 3600, 1.0, 10.0, empty="none", hint=N_("An answer ends after this time.")),
+        _field("min_confidence", "confidence", 0, 1, 0.01, 0.05, empty="none",
+               hint=N_("An answer ends when the best token is less likely.")),
+    )),
+    Group("seed", "", (
+        _field("seed", "seed", 0, MAX_SEED, 1, 100, N_("Same seed, same answer. Empty is random."), empty="random"),
+    )),
+    Group("order", N_("order")),
+)  # fmt: skip
+"""All of them, in the order of the pane."""

@@ -77,6 +77,8 @@ class TokenFacts(Painted):
 
     token: reactive[GeneratedToken | None] = reactive(None)
     """The token on show."""
+    given: reactive[bool] = reactive(False)
+    """Whether the model was given it: nothing drew it, at no time."""
     place: reactive[tuple[int, int] | None] = reactive(None)
     """Which token of how many it is, from 1."""
     n_vocab: reactive[int] = reactive(0)
@@ -90,7 +92,7 @@ class TokenFacts(Painted):
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        key = (self.token, self.place, self.n_vocab, width, self.app.theme)
+        key = (self.token, self.given, self.place, self.n_vocab, width, self.app.theme)
         if key != self._rows_for:
             self._rows = self._build(width)
             self._rows_for = key
@@ -127,12 +129,15 @@ class TokenFacts(Painted):
         trace = token.trace
         if trace is None:
             return [head, Line(), Line().add("Not inspected: no figures were kept.", name)]
+        drawn = (
+            ("u", f"{trace.u:.4f}" if trace.u is not None else _undrawn(token), "u"),
+            ("at", span(trace.seconds), "first-token"),
+        )
         rows = (
             (
                 ("p", percent(trace.p), "probability"),
                 ("rank", f"{trace.rank:,}", "rank"),
-                ("u", f"{trace.u:.4f}" if trace.u is not None else _undrawn(token), "u"),
-                ("at", span(trace.seconds), "first-token"),
+                *((("u", "not drawn", "u"),) if self.given else drawn),
             ),
             (
                 ("surprisal", f"{trace.surprisal:.2f} nats", "surprisal"),

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_chat.display.cells import bar, side_by_side
+from tui_chat.display.cells import bar
 from tui_chat.display.figures import count
 from tui_chat.display.text import one_line, piece_label
 from tui_chat.language import N_, _
@@ -69,7 +70,7 @@ class WaterfallTable(Painted, can_focus=True):
         Binding("l", "unit", N_("Logits or p"), show=False, id="waterfall.unit"),
         Binding("s", "sort", N_("Sort raw or final"), show=False, id="waterfall.sort"),
         Binding("c", "chosen", N_("To chosen token"), show=False, id="waterfall.chosen"),
-        Binding("slash", "search", N_("Search a token"), show=False, id="waterfall.search"),
+        Binding("slash", "search", N_("Search a token"), show=False, priority=True, id="waterfall.search"),
         Binding("n", "next_found", N_("Next found"), show=False, id="waterfall.next"),
         Binding("enter", "take(True)", N_("Take, go on there"), show=False, id="waterfall.take"),
         Binding("f", "take(False)", N_("Force, stop there"), show=False, id="waterfall.force"),
@@ -102,13 +103,15 @@ class WaterfallTable(Painted, can_focus=True):
         self._piece_of, self._pieces = piece_of, pieces
         self._table: Waterfall | None = None
         self._chosen: int | None = None
-        self._title, self._problem = "", ""
+        self._title, self._problem, self._given = "", "", False
         self._top, self._cursor, self._offset = 0, 0, 0
         self._found: list[int] = []
         self._sought = ""
         self._rows: tuple[Row, ...] = ()
         self._rows_for: tuple[object, ...] = ()
         self._notes: list[str] = []
+        self._feet: list[str | None] = []
+        self._feet_for: tuple[object, ...] = ()
         self._subject_row: Row | None = None
         self._subject_for: Waterfall | None = None
 
@@ -125,7 +128,15 @@ class WaterfallTable(Painted, can_focus=True):
         row = self._row_at(self._cursor)
         return None if row is None else row.id
 
-    def show(self, table: Waterfall | None, chosen: int | None, *, title: str = "", problem: str = "") -> None:
+    def show(
+        self,
+        table: Waterfall | None,
+        chosen: int | None,
+        *,
+        title: str = "",
+        problem: str = "",
+        given: bool = False,
+    ) -> None:
         """Shows another waterfall; with the same place in the text the cursor stays on its candidate.
 
         Args:
@@ -133,19 +144,25 @@ class WaterfallTable(Painted, can_focus=True):
             chosen: The token that stands there; None where none does yet.
             title: What it is of, in a word or two.
             problem: Why there is none.
+            given: The token that stands there was given: nothing was drawn.
         """
         old, kept = self._table, self.candidate
         self._table, self._chosen, self._title, self._problem = table, chosen, title, problem
-        self._rows_for, self._subject_for = (), None
-        self._notes = [] if table is None else view.notes_of(table)
+        self._given = given
+        self._rows_for, self._subject_for, self._feet_for = (), None, ()
+        self._notes = [] if table is None else view.notes_of(table, given=given)
         if table is None or old is None or old.position != table.position:
-            self._top, self._cursor, self._found = 0, 0, []
+            self._top, self._cursor, self._found, self._sought = 0, 0, [], ""
         elif kept is not None:
             self._go_to(kept)
         self._clamp()
         self.refresh()
 
     # Drawing
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._clamp()  # by the very layout that is drawn
+        return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         width, line = self.size.width, Line()
@@ -169,7 +186,8 @@ class WaterfallTable(Painted, can_focus=True):
     def _layout(self) -> tuple[int, int, int]:
         """Lines of the head, of rows, and beneath them."""
         height = self.size.height
-        feet = 0 if height < 7 else 2 if height < 9 else 3 if height < 10 else 3 + len(self._note_lines())
+        # The same for all candidates, or the rows would move with the cursor.
+        feet = 0 if height < 7 else 2 if height < 9 else 3 if height < 10 else 4 if height < 20 else 6
         head = 1 if height < 7 else 2 if height < 14 else 3
         return head, max(0, height - head - feet), feet
 
@@ -216,7 +234,7 @@ class WaterfallTable(Painted, can_focus=True):
         own = row.id == self._chosen
         cursor = self.part("cursor") if at_cursor and self.has_focus else None
         piece = self._piece_of(row.id)
-        mark = "▸" if own else "◇" if row.id == table.picked else " "
+        mark = "▸" if own else "◇" if row.id == table.picked and not self._given else " "
         line.add(mark + ("›" if cursor is not None else " "), self.part("chosen"))
         name = "chosen" if own else "cut" if row.removed is not None else "piece"
         line.add(f"#{row.id}" if piece is None else piece_label(piece), cursor or self.part(name), label)
@@ -240,23 +258,24 @@ class WaterfallTable(Painted, can_focus=True):
         if self._sought and number == 0:
             line.add(self._sought, self.part("chosen"))
             return
-        words = self._feet(table)
-        if number == 1:
-            self._draw_bar(line, table, width)
-        elif number < len(words):
-            line.add(words[number], self.part("head"), width)
+        lines = self._foot_lines(table)
+        if number < len(lines):
+            words = lines[number]
+            if words is None:
+                self._draw_bar(line, table, width)
+            else:
+                line.add(words, self.part("head"), width)
 
-    def _feet(self, table: Waterfall) -> list[str]:
-        """What stands beneath: where the candidate stands, the bar of the draw (drawn), why or when, the notes."""
+    def _foot_lines(self, table: Waterfall) -> list[str | None]:
+        """What stands beneath the candidates, of the one under the cursor; see `waterfall_view.foot`."""
         row = self._row_at(self._cursor) if self.has_focus else self._subject()
-        if row is None:
-            return []
-        first, second = view.where_it_stands(row, table)
-        return [first, "", second, *self._note_lines()]
-
-    def _note_lines(self) -> list[str]:
-        """The notes, or the first of them where there is no room for all."""
-        return side_by_side(self._notes, self.size.width)[: 1 if self.size.height < 20 else 3]
+        _head, _rows, room = self._layout()
+        key = (table, row, self.size.width, room)
+        if key != self._feet_for:  # the rank counts the whole vocabulary
+            given, width = self._given, self.size.width
+            self._feet = [] if row is None else view.foot(row, table, self._notes, width, room, given=given)
+            self._feet_for = key
+        return self._feet
 
     def _draw_bar(self, line: Line, table: Waterfall, width: int) -> None:
         words = _("greedy") if table.u is None else f"u {table.u:.4f}"
@@ -347,9 +366,6 @@ class WaterfallTable(Painted, can_focus=True):
 
     def on_blur(self) -> None:
         self.typing = None
-
-    def on_resize(self) -> None:
-        self._clamp()
 
     def on_click(self, event: events.Click) -> None:
         event.stop()
