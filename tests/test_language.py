@@ -137,6 +137,7 @@ LATER: Mapping[str, Callable[[], Iterable[str]]] = {
     "FINISH_WORDS[reason]": _values("display.figures", "FINISH_WORDS"),
     "FINISH_WORDS[run.ended]": _values("display.figures", "FINISH_WORDS"),
     "about": lambda: (about for _condition, about in _from("commands.stepping", "CONDITIONS")),
+    "ABOUT[STAGE_FIELDS[stage][0]]": _values("commands.every_setting", "ABOUT"),
     "preset.why": _values("config.presets", "BUILT_IN", "why"),
     "DEFAULT_TOPIC": _values("lessons.haiku", "DEFAULT_TOPIC"),
     "run.name": _values("lessons.haiku", "TEMPERATURES"),

@@ -6,6 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ MARK = ModelMark(
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 ids = st.integers(0, 2**31 - 1)
+counts = st.integers(1, 2**31 - 1)
 logits = numbers | st.just(-math.inf)
 traces = st.builds(
     TokenTrace,
@@ -67,7 +69,7 @@ answers = st.builds(
     created=st.text(max_size=20),
     model=st.just(MARK),
     prompt_ids=st.lists(ids, max_size=8).map(tuple),
-    chunks=st.lists(st.tuples(ids, ids), max_size=3).map(tuple),
+    chunks=st.lists(st.tuples(counts, counts), max_size=3).map(tuple),
     periods=st.just(
         (
             (0, SamplingParams()),
@@ -75,12 +77,11 @@ answers = st.builds(
         )
     ),
     ignore_eos=st.booleans(),
-    n_given=ids,
     tokens=st.lists(tokens | bare, max_size=4).map(tuple),
     text=st.text(max_size=30),
     finish_reason=st.none() | st.sampled_from(FinishReason),
     end=st.none() | tokens,
-)
+).flatmap(lambda a: st.builds(replace, st.just(a), n_given=st.integers(0, len(a.tokens))))
 
 
 @settings(max_examples=60)
