@@ -119,8 +119,10 @@ class NativeChain:
                     array = _array(buffer)
                     array.sorted = ordered
             if name == "mirostat" and self._params.mirostat == 1:
-                self.beyond_float32 = _zipf_overflows(_view(buffer, array)["logit"], self._params, self.n_vocab)
+                self.beyond_float32 |= _zipf_overflows(_view(buffer, array)["logit"], self._params, self.n_vocab)
             lc.llama_sampler_apply(sampler, ctypes.byref(array))
+            if name == "temperature" and _view(buffer, array)["logit"].max() > _SORTABLE:
+                self.beyond_float32 = True  # divided by a dynamic temperature close to 0
             if name in ("logit_bias", "grammar"):
                 array.sorted = False
             if name in ("mirostat", "adaptive_p"):
@@ -135,6 +137,10 @@ class NativeChain:
     def close(self) -> None:
         for sampler in self.samplers.values():
             lc.llama_sampler_free(sampler)
+
+
+_SORTABLE = 3e8
+"""Logits above 2^31 / 6.4 overflow the int in llama.cpp's bucket sort, which then takes the best for the worst."""
 
 
 def _zipf_overflows(logits: np.ndarray, params: SamplingParams, n_vocab: int) -> bool:
