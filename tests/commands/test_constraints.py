@@ -161,8 +161,23 @@ def test_what_bans_and_biases_met_is_shown(pocket: Engine) -> None:
     assert "banned" in drawn and "+2" in drawn
     specs = [one["spec"] for one in context.reports[-1].document["biases"]]  # type: ignore[attr-defined]
     assert specs == ["piece", " token", "/^ [Ww]ord$/"]
+    assert "with a bias" in drawn and "A banned text" not in drawn
     with pytest.raises(TuiChatError, match="found in no token"):
         run("/ban /zzzzz/", context)
+
+
+def test_a_card_explains_what_its_table_holds(pocket: Engine) -> None:
+    context = run('/ban " token"', Recorder(engine=pocket))
+    assert "the tokens above hold it" in text(context) and "with a bias" not in text(context)
+    run("/ban off", context)
+    run("/ban zqxjv", context)
+    held = text(context)
+    assert "no token holds it whole" in held and "tokens above" not in held and "would complete it" in held
+    before = len(context.reports)
+    run("/ban off", run("/bias off", context))
+    assert len(context.reports) == before and context.notices[-1] == "banned: none"
+    run("/ban", context)
+    assert text(context).strip() == "Nothing is banned, and no token has a bias."
 
 
 @pytest.mark.parametrize("name", [name for name in ABOUT if name not in ("time_limit_s", "enable_thinking", "stop")])

@@ -132,7 +132,7 @@ def test_a_finished_text_lets_only_the_end_come(pocket: Engine) -> None:
 def test_a_grammar_no_token_obeys_is_an_error_at_once(pocket: Engine) -> None:
     params = replace(NEUTRAL, grammar="root ::= [\\U00400000-\\U01FFFFFF]")  # no UTF-8
     sampler = Sampler(params, pocket.vocab.n_vocab, N_CTX, vocab=pocket.vocab)
-    with pytest.raises(SamplingError, match="allows no token of this model at position 3"):
+    with pytest.raises(SamplingError, match="allows no token of this model as token 4 of the"):
         sampler.choose(np.zeros(pocket.vocab.n_vocab, np.float32), 3)
     sampler.close()
 
@@ -143,7 +143,7 @@ def test_bans_and_a_grammar_that_contradict_each_other_are_an_error(pocket: Engi
     for order in (params.order, ("grammar", "logit_bias")):
         sampler = Sampler(replace(params, order=order), pocket.vocab.n_vocab, N_CTX, vocab=pocket.vocab)
         for prefilter in (True, False):
-            with pytest.raises(SamplingError, match="allows only banned tokens at position 3"):
+            with pytest.raises(SamplingError, match="allows only banned tokens as token 4 of the"):
                 sampler.choose(np.zeros(pocket.vocab.n_vocab, np.float32), 3, prefilter=prefilter)
         sampler.close()
 

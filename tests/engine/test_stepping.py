@@ -92,6 +92,8 @@ def test_stepping_through_gives_what_a_run_gives(engine: Engine) -> None:
         offered = event.token.trace
         assert token.trace is not None and offered is not None and not token.forced
         assert all(stage.candidates for stage in offered.stages)
+        assert event.p_final == pytest.approx(dict(offered.final).get(event.token.id, event.p_final))
+        assert event.p_final is not None and 0 < event.p_final <= 1
         best = offered.stages[-1].candidates
         assert [(c.id, c.p) for c in best[:3]] == pytest.approx(list(token.trace.final[:3]))
         # What is drawn is the same but for those: they are most of its size.

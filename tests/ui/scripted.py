@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from textual import events
 from textual.pilot import Pilot
 
 from tui_chat.chat.conversation import Conversation, Message
@@ -335,6 +336,12 @@ def make_app(
     )
     app.animation_level = "none"
     return app
+
+
+def at_once(app: TuiChatApp, *keys: str) -> None:
+    """Keys that come faster than the screen is drawn."""
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else {"slash": "/"}.get(key)))
 
 
 async def settle(pilot: Pilot[Any], done: Callable[[], object], what: str = "the screen") -> None:

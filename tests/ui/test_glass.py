@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.ui.scripted import ScriptedWorker, make_app, ready, settle, type_in
+from tests.ui.scripted import INFO, ScriptedWorker, make_app, ready, settle, type_in
 from tests.ui.test_chat_screen import NARROW, VERY_WIDE, WIDE, line_of, shown
 from tests.ui.test_with_engine import real_app
+from tui_chat.engine.types import ModelLoaded
 from tui_chat.engine.waterfall import Basis, Waterfall
 from tui_chat.models.resolve import builtin_path
 from tui_chat.ui.app import TuiChatApp
@@ -285,3 +286,49 @@ async def test_another_models_answer_has_no_waterfall() -> None:
         conversation.update(replace(message, model="another"))
         app.chat.call_next(app.chat.rebuild)
         await settle(pilot, lambda: "did not write this" in shown(app), "the reason")
+
+
+async def test_a_conversation_that_is_gone_on_with_has_its_waterfall_once_the_model_is_ready() -> None:
+    first = ScriptedWorker()
+    app = make_app(first)
+    async with app.run_test(size=WIDE) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "hi")
+        first.answer("A token .")
+        await settle(pilot, lambda: table_of(app) is not None, "the waterfall")
+        conversation, tokens_of = app.session.conversation, dict(app.session.tokens_of)
+    worker = ScriptedWorker(loads=False)
+    app = make_app(worker, conversation=conversation)
+    async with app.run_test(size=WIDE) as pilot:
+        app.session.tokens_of.update(tokens_of)
+        app.chat.call_next(app.chat.rebuild)
+        await settle(pilot, lambda: "Figures follow when the model is loaded." in shown(app), "the reason")
+        await pilot.press("f3", "enter", "f")
+        await settle(pilot, lambda: "Figures follow" in line_of(app), "what the key says")
+        worker.report(ModelLoaded(worker._last_id, INFO))
+        await settle(pilot, lambda: table_of(app) is not None, "the waterfall")
+        # The counts are those of the draw, the sums are supposed.
+        await settle(pilot, lambda: "top-p: 12 sum to ~" in shown(app), "the counts")
+        assert "~12" not in shown(app)
+        conversation.update(replace(conversation.path[-1], model="another"))
+        app.chat.call_next(app.chat.rebuild)
+        await settle(pilot, lambda: "before it was not kept." in " ".join(shown(app).split()), "the reason in full")
+
+
+@needs_model
+async def test_settings_that_are_put_back_are_no_what_if() -> None:
+    async with answered() as (app, pilot):
+        await pilot.press("f3", "home")
+        await settle(pilot, lambda: own(app) is not None, "the waterfall")
+        app.session.set_value("temperature", 0.4)
+        status = app.chat.query_one(StatusBar)
+        await settle(pilot, lambda: "what if" in inspected(app) and status.differs, "the marks")
+        app.session.set_value("temperature", 1.8)
+        await settle(pilot, lambda: not status.differs and not app.chat.what_if, "no marks")
+        await settle(pilot, lambda: "what if" not in inspected(app), "what ran")
+        assert not app.chat.query_one(TokenLegend).note
+
+
+def inspected(app: TuiChatApp) -> str:
+    """The line of the waterfall with its title."""
+    return next((line for line in shown(app).splitlines() if "raw" in line and "T▾" in line), "")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from textual import events
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from tests.ui.scripted import ScriptedWorker, make_app, ready, settle, type_in
+from tests.ui.scripted import ScriptedWorker, at_once, make_app, ready, settle, type_in
 from tests.ui.test_chat_screen import NARROW, WIDE, line_of, shown
 from tests.ui.test_glass import table_of
 from tests.ui.test_snapshots import one_turn
@@ -18,17 +17,13 @@ from tests.ui.test_stepping import offer
 from tui_chat.ui.app import TuiChatApp
 from tui_chat.ui.screens.chat import ChatScreen
 from tui_chat.ui.screens.chat_keys import CHAT_BINDINGS
+from tui_chat.ui.widgets.completion_menu import CompletionMenu
 from tui_chat.ui.widgets.composer import Composer, MessageInput
 from tui_chat.ui.widgets.status_bar import StatusBar
 from tui_chat.ui.widgets.token_strip import TokenStrip
+from tui_chat.ui.widgets.token_text import TokenText
 from tui_chat.ui.widgets.value_row import ValueRow
 from tui_chat.ui.widgets.waterfall_table import WaterfallTable
-
-
-def at_once(app: TuiChatApp, *keys: str) -> None:
-    """Keys that come faster than the screen is drawn."""
-    for key in keys:
-        app.post_message(events.Key(key, key if len(key) == 1 else {"slash": "/"}.get(key)))
 
 
 async def candidates(pilot: Pilot[Any], worker: ScriptedWorker) -> TuiChatApp:
@@ -75,6 +70,48 @@ async def test_letters_right_after_a_slash_are_searched_for() -> None:
         at_once(app, "slash", *"dud")
         await settle(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "dud", "the search")
         assert app.session.inference.temperature == 1.5
+
+
+async def test_letters_right_after_a_slash_are_searched_for_among_tokens() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=WIDE) as pilot:
+        await one_turn(pilot, worker)
+        await pilot.press("ctrl+o")
+        await settle(pilot, lambda: isinstance(app.focused, TokenText), "the tokens")
+        for _time in range(2):  # the field is made, then shown again
+            at_once(app, "slash", *"smn")
+            await settle(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "smn", "the search")
+            await pilot.press("escape")
+            await settle(pilot, lambda: isinstance(app.focused, TokenText), "its end")
+
+
+async def test_a_search_that_finds_no_setting_is_come_back_to() -> None:
+    app = make_app()
+    async with app.run_test(size=NARROW) as pilot:
+        await ready(pilot)
+        await pilot.press("f4", "slash", *"zzz")
+        await settle(pilot, lambda: "no setting is called 'zzz'" in shown(app), "the complaint")
+        await pilot.press("f2")
+        await settle(pilot, lambda: isinstance(app.focused, MessageInput), "the composer")
+        await pilot.press("f4")
+        await settle(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "zzz", "the search")
+        await pilot.press("escape")
+        await settle(pilot, lambda: isinstance(app.focused, ValueRow), "the settings")
+
+
+async def test_enter_behind_a_bare_slash_runs_nothing() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=NARROW) as pilot:
+        await one_turn(pilot, worker)
+        before, composer = app.session.conversation, app.chat.query_one(Composer)
+        await pilot.press("slash", "enter")
+        await pilot.pause()
+        assert app.session.conversation is before and composer.text == "/"
+        assert app.chat.query_one(CompletionMenu).is_open
+        await pilot.press("down", "up", "enter")
+        await settle(pilot, lambda: app.session.conversation is not before, "the one that was chosen")
 
 
 async def test_what_is_said_is_seen_on_a_pane_that_hides_the_chat() -> None:

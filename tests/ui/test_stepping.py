@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.ui.scripted import PIECES, ScriptedWorker, make_app, make_token, ready, settle, type_in
+from tests.ui.scripted import PIECES, ScriptedWorker, at_once, make_app, make_token, ready, settle, type_in
 from tests.ui.test_chat_screen import shown
 from tests.ui.test_steering import command, ended, needs_model, panel, real, words
 from tests.ui.test_with_engine import real_app
@@ -150,14 +150,29 @@ async def test_what_is_written_is_not_taken_for_steps() -> None:
         assert box.has_focus and control._decision is None
         await pilot.press("enter")
         await settle(pilot, lambda: worker.params and worker.params[-1].temperature == 0, "the setting")
-        await pilot.press("tab")
-        await pilot.pause()
-        assert panel(app).has_focus, "the panel lies behind the composer"
+        await settle(pilot, lambda: panel(app).has_focus, "the way back to the panel")
+        at_once(app, "slash", *"nonsense", "enter")
+        await settle(pilot, lambda: list(app.chat.query(Notice)), "the problem")
+        await settle(pilot, lambda: panel(app).has_focus and not box.text, "the way back from a mistake")
+        assert control._decision is None
         await pilot.press("shift+tab")
         await pilot.pause()
         assert box.has_focus
+        await pilot.press("tab")
+        await pilot.pause()
+        assert panel(app).has_focus, "the panel lies behind the composer"
         await pilot.press("escape")
         assert worker.cancelled
+
+
+async def test_a_new_conversation_has_nothing_that_waits() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await waiting(pilot, worker)
+        await pilot.press("slash", *"new", "enter")
+        await settle(pilot, lambda: app.session.answer is None and not panel(app).display, "the empty screen")
+        assert app.focused is app.chat.query_one(MessageInput) and "step · before" not in shown(app)
 
 
 async def test_nothing_draws_a_token_when_the_answer_runs() -> None:
@@ -281,3 +296,23 @@ def test_step_mode_looks_so(snap_compare: Any) -> None:
         await pilot.pause(0.2)
 
     assert snap_compare(make_app(worker), terminal_size=(80, 24), run_before=play)
+
+
+async def test_what_is_drawn_is_never_shown_as_cut() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await waiting(pilot, worker)
+        token = make_token(3, b" a", 0.005)
+        assert token.trace is not None and worker.steps is not None
+        few = tuple(pair for pair in token.trace.final if pair[0] != token.id)[:2]
+        trace = replace(token.trace, final=few, top=token.trace.top[:3])
+        before = panel(app).pending
+        worker.steps.offer()
+        worker.report(TokenPending(worker.requests[-1], replace(token, trace=trace), p_final=0.0077))
+        await offered(pilot, app, before)
+        await pilot.pause()
+        row = next(line for line in shown(app).splitlines() if "◀ drawn" in line)
+        assert "0.77%" in row and "0.50%" in row and "✂" not in row
+        # Of one that is left, but below those that were kept, nothing is claimed.
+        assert "✂ cut" not in shown(app)

@@ -285,6 +285,10 @@ async def test_the_measures_go_round() -> None:
             await settle(pilot, partial(legend_has, app, name))
         await pilot.press("M")
         await settle(pilot, partial(legend_has, app, "time"))
+        await pilot.press("slash", *"zebra", "enter")
+        await settle(pilot, lambda: "“zebra” 0 places" in shown(app) and isinstance(app.focused, TokenText), "the miss")
+        await pilot.press("m")
+        await settle(pilot, partial(legend_has, app, "probability"))
 
 
 @pytest.mark.parametrize("line", ["/view sideways", "/view reading by rank", "/view rank time"])

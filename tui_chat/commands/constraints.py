@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tui_chat.commands.every_setting import ABOUT
 from tui_chat.commands.groups import SAMPLING
@@ -162,7 +162,8 @@ def _ban() -> Command:
             context.set_settings({"ban": tuple(dict.fromkeys((*present, *_specs(text))))})
         if text:
             context.notify(_("banned: {tokens}").format(tokens=_listed(_bans(context))))
-        _show(context, invocation)
+        if lifted is None:
+            _show(context, invocation, "ban")
 
     return Command(
         name="ban",
@@ -210,7 +211,8 @@ def _bias() -> Command:
             context.set_settings({"logit_bias": tuple(biases.items())})
         if text:
             context.notify(_("biases: {biases}").format(biases=_present_biases(context)))
-        _show(context, invocation)
+        if text != "off":
+            _show(context, invocation, "bias")
 
     return Command(
         name="bias",
@@ -240,7 +242,7 @@ def _bias() -> Command:
     )
 
 
-def _show(context: CommandContext, invocation: Invocation) -> None:
+def _show(context: CommandContext, invocation: Invocation, about: Literal["ban", "bias"]) -> None:
     """Show which tokens are meant, where there is a model to ask."""
     settings = InferenceSettings().model_copy(update={"ban": _bans(context), "logit_bias": _biases(context)})
     if not context.model():
@@ -251,7 +253,7 @@ def _show(context: CommandContext, invocation: Invocation) -> None:
     def lesson(engine: Engine, _watch: Watch) -> Report:
         from tui_chat.lessons.biases import biases
 
-        return biases(engine, settings)
+        return biases(engine, settings, about)
 
     context.report(f"/{invocation.name} {invocation.rest}".rstrip(), lesson)
 

@@ -19,7 +19,7 @@ from tui_chat.errors import SamplingError
 KEPT_BEST = "it would have removed every candidate: the best one stays"
 """Noted of a stage that left what it should have removed (`StageTrace.note`)."""
 
-_ONLY_BANNED = "the grammar allows only banned tokens {where}: lift a ban, or leave the grammar out"
+_ONLY_BANNED = "the grammar allows only banned tokens {where}: lift the ban, or leave the grammar out"
 
 
 class Run:
@@ -32,7 +32,7 @@ class Run:
         logits: (n_vocab,) float32, raw.
         pool: What can survive the first truncation; None puts everything into the array.
         grammar: The grammar of the chain.
-        position: Index in the context, for errors.
+        number: Which token of the answer it is, from 1, for errors.
         ask_all: Let llama.cpp read the whole array through the grammar instead of walking down its prefixes.
     """
 
@@ -44,12 +44,13 @@ class Run:
         logits: NDArray[np.float32],
         pool: Pool | None,
         grammar: Grammar | None,
-        position: int,
+        number: int,
         *,
         ask_all: bool,
     ) -> None:
         self._params, self._before, self._logits = params, before, logits
-        self._pool, self._grammar, self._position, self._ask_all = pool, grammar, position, ask_all
+        self._pool, self._grammar, self._ask_all = pool, grammar, ask_all
+        self._where = f"as token {number} of the answer"
         self._chained = Chained(candidates)
         self._whole = True
         self._banned: NDArray[np.intp] = np.empty(0, np.intp)
@@ -118,7 +119,7 @@ class Run:
             self.verdict = Verdict(ids[allowed], None if self._whole else ids[~allowed])
             view["logit"][~allowed] = -np.inf
         if self.verdict is not None and not len(self.verdict.allowed):
-            where = f"at position {self._position}"
+            where = self._where
             if not self._whole:
                 raise SamplingError(
                     f"the grammar refuses all {len(candidates)} tokens that the stages before it left {where}: "
@@ -132,10 +133,8 @@ class Run:
         """Every candidate is gone: the rule that took the last one leaves the best it was given, and says so."""
         if rescue is None:
             if self.verdict is not None or (self._pool is not None and self._pool.verdict is not None):
-                raise SamplingError(_ONLY_BANNED.format(where=f"at position {self._position}"))
-            raise SamplingError(
-                f"no token can be chosen at position {self._position}: every candidate is banned; lift a ban"
-            )
+                raise SamplingError(_ONLY_BANNED.format(where=self._where))
+            raise SamplingError(f"no token can come {self._where}: every candidate is banned; lift a ban")
         best = rescue[np.lexsort((rescue["id"], -rescue["logit"]))[:1]]
         self._chained.candidates.fill(best["id"], best["logit"])
         return KEPT_BEST

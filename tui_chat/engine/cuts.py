@@ -58,6 +58,8 @@ class Column:
     """What the stage did besides, for people (`StageTrace.note`)."""
     refused: tuple[tuple[str, Ids], ...] = ()
     """Banned texts, each with the tokens that would complete it; of the stage of the biases."""
+    guessed: bool = False
+    """Whether `survivors` was counted among logits that are supposed, not known."""
 
     def p(self, ids: Ids | slice = slice(None)) -> NDArray[np.float64]:
         """Probabilities among the survivors, of shape (n,); 0 where removed."""

@@ -187,7 +187,7 @@ class Generation:
         try:
             choice = sampler.choose(self._logits, position, show=self._request.top_n)
             token = self._token(choice, None, position, seconds)
-            decision = yield from self._decided(steps, token)
+            decision = yield from self._decided(steps, token, choice.p_chosen)
             if decision is None:
                 return None
             if decision.step is Step.DRAW:
@@ -201,10 +201,12 @@ class Generation:
         finally:
             self._paused_s += time.perf_counter() - began
 
-    def _decided(self, steps: StepControl, token: GeneratedToken) -> Generator[EngineEvent, None, Decision | None]:
+    def _decided(
+        self, steps: StepControl, token: GeneratedToken, p: float
+    ) -> Generator[EngineEvent, None, Decision | None]:
         """Offer a token until something possible is decided; None where it was stopped or has other settings."""
         steps.offer()
-        yield TokenPending(self._request_id, token, self._banned)
+        yield TokenPending(self._request_id, token, self._banned, p_final=p)
         while True:
             decision = steps.wait()
             refused = "" if decision is None else self._refusal(decision)
@@ -214,7 +216,7 @@ class Generation:
                 return None
             steps.offer()
             if refused:
-                yield TokenPending(self._request_id, token, self._banned, refused)
+                yield TokenPending(self._request_id, token, self._banned, refused, p)
 
     def _refusal(self, decision: Decision) -> str:
         """Why a decision cannot be followed; empty where it can. A ban is then in force."""

@@ -52,6 +52,11 @@ class Choice:
     verdict: Verdict | None = None
     """What the grammar said, where there is one."""
 
+    @property
+    def p_chosen(self) -> float:
+        """The probability that `id` was drawn with; `id` is one of `ids`."""
+        return float(self.p[self.ids == self.id][0])
+
 
 class Sampler:
     """The chain of one set of settings, with the history its stages need.
@@ -94,7 +99,8 @@ class Sampler:
         if texts and vocab is None:
             raise SamplingError(f"without a model {texts[0]!r} is not a token: name it by id")
         self._history = list(history)
-        answer = self._history[len(self._history) - n_answer :]
+        self._start = len(self._history) - n_answer
+        answer = self._history[self._start :]
         self._bans = TextBans(vocab, texts, answer) if texts and vocab is not None else None
         stages = make_stages(params, n_vocab, n_ctx, vocab.handle if vocab else None, self._bans)
         self._shortcut = Shortcut(params, stages, self._moved)
@@ -193,9 +199,8 @@ class Sampler:
         pool = None if exact else self._shortcut.pool(logits, selection, touched, early)
         if pool is not None and not len(pool.ids):
             pool = None  # the stages themselves say who took the last one
-        run = Run(
-            self.params, self._before, self._candidates, logits, pool, self._grammar, position, ask_all=not prefilter
-        )
+        number, grammar = position - self._start + 1, self._grammar
+        run = Run(self.params, self._before, self._candidates, logits, pool, grammar, number, ask_all=not prefilter)
         stages = []
         for name, stage in self._plan:
             if stage is None:

@@ -385,6 +385,8 @@ class TokenPending:
     """Tokens that were refused at this place."""
     refused: str = ""
     """Why what was decided last cannot be done, for people; empty where nothing was refused."""
+    p_final: float | None = None
+    """Its probability after the chain, which `TokenTrace.final` lacks where others are likelier; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,12 +128,24 @@ def waterfall_at(
                 return None
             logits, known = _Rest(written, params).complete(token.trace)
             table = cascade(sampler, logits.copy(), history, basis=Basis.TRUNCATED, known=known, ran=ran)
+            table = _counted(table, token.trace if same else None)
             return table if ran is None else replace(table, u=token.trace.u)
         table = cascade(sampler, _as_it_was(stored, token.trace), history, ran=ran)
         basis = _basis(stored, table.picked) if ran is None else Basis.EXACT
         return replace(table, basis=Basis.TRUNCATED if guessed and ran is None else basis)
     finally:
         sampler.close()
+
+
+def _counted(table: Waterfall, trace: TokenTrace | None) -> Waterfall:
+    """A table of supposed logits with the counts of the draw itself, where its trace has them."""
+    columns = list(table.columns)
+    stages = () if trace is None else trace.stages
+    true = {stage.name: stage.survivors for stage in stages if not stage.at_least}
+    for index, column in enumerate(columns[1:], start=1):
+        n = true.get(column.name)
+        columns[index] = replace(column, survivors=column.survivors if n is None else n, guessed=n is None)
+    return replace(table, columns=tuple(columns))
 
 
 def _asked(

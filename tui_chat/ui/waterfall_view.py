@@ -146,9 +146,10 @@ def where_it_stands(row: Row, table: Waterfall, *, given: bool = False) -> list[
     """
     logits = table.columns[0].logits
     rank = 1 + int((logits > logits[row.id]).sum())
+    about = "~" * (table.known is not None and rank >= len(table.known))
     parts = [
         _("id {id}").format(id=row.id),
-        _("rank {n} of {all}").format(n=f"{rank:,}", all=f"{len(logits):,}"),
+        _("rank {n} of {all}").format(n=about + f"{rank:,}", all=f"{len(logits):,}"),
         f"logit {row.logits[0]:.2f}" if row.logits[0] is not None else "logit −∞",
     ]
     parts += [f"{short_name(change.stage)}: {change}" for change in row.changes]
@@ -193,9 +194,9 @@ def notes_of(table: Waterfall, *, given: bool = False) -> list[str]:
     notes = []
     for before, column in zip(table.columns, table.columns[1:], strict=False):
         if column.name == "top_p" and column.survivors < before.survivors:
-            notes.append(_top_p(before, column, table))
+            notes.append(_top_p(before, column, table) if table.known is None else _about_top_p(before, column))
         elif column.name == "grammar":
-            notes.append(_grammar(before, column))
+            notes.append(_grammar(before, column, table))
         if column.note:
             notes.append(f"{short_name(column.name)}: {column.note}")
     if table.basis is Basis.TRUNCATED:
@@ -219,12 +220,23 @@ def _top_p(before: Column, column: Column, table: Waterfall) -> str:
     )
 
 
-def _grammar(before: Column, column: Column) -> str:
+def _about_top_p(before: Column, column: Column) -> str:
+    """The same where only the best logits are known: their number may be, their sum is supposed."""
+    n = column.survivors
+    p = before.p(before.alive())
+    p.sort()
+    words = n_("top-p: the best has {total}", "top-p: {n} sum to {total}", n)
+    return words.format(n="~" * column.guessed + f"{n:,}", total=f"~{percent(float(p[-n:].sum()))}")
+
+
+def _grammar(before: Column, column: Column, table: Waterfall) -> str:
     allowed = column.alive()
     lost = max(0.0, 1.0 - float(before.p(allowed).sum()))
     words = _("grammar: {n} refused ({lost}), {left} left")
     refused = before.survivors - column.survivors
-    return words.format(n=f"{refused:,}", lost=percent(lost), left=f"{column.survivors:,}")
+    about, supposed = "~" * (before.guessed or column.guessed), "~" * (table.known is not None)
+    left = "~" * column.guessed + f"{column.survivors:,}"
+    return words.format(n=f"{about}{refused:,}", lost=supposed + percent(lost), left=left)
 
 
 def draw_bar(table: Waterfall, token: int | None, cells: int) -> list[tuple[str, str]]:

@@ -70,6 +70,8 @@ class MarksReady:
     outcomes: tuple[Outcome, ...]
     done: bool
     error: TuiChatError | None = None
+    same: bool = False
+    """Whether the settings asked about are those that ran, for all of the tokens."""
 
 
 class Wondering:
@@ -176,9 +178,11 @@ class Wondering:
         from tui_chat.engine.whatif import what_if
 
         outcomes: list[Outcome] = []
+        same = False
         reported = time.monotonic()
         try:
             params = self._params(asked, engine)
+            same = all(ran == params for ran in asked.text.ran)
             recent = None if engine is None else engine.recent
             for outcome in what_if(asked.text.written(engine), params, recent, self._cancel):
                 outcomes.append(outcome)
@@ -186,12 +190,12 @@ class Wondering:
                     self._make_table(table, engine)
                 if time.monotonic() - reported >= PROGRESS_S:
                     reported = time.monotonic()
-                    self._report(MarksReady(asked, tuple(outcomes), done=False))
+                    self._report(MarksReady(asked, tuple(outcomes), done=False, same=same))
         except Exception as error:
             self._report(MarksReady(asked, tuple(outcomes), done=True, error=_known(error)))
             return
         if not self._cancel.is_set():
-            self._report(MarksReady(asked, tuple(outcomes), done=True))
+            self._report(MarksReady(asked, tuple(outcomes), done=True, same=same))
 
     def _params(self, asked: Asked, engine: Engine | None) -> SamplingParams:
         ran = asked.text.ran[asked.index] if asked.text.ran else None

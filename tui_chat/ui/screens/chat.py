@@ -145,11 +145,13 @@ class ChatScreen(GlassScreen):
         try:
             if self._execute(event.text):
                 composer.accepted(event.text)
+                self._back_to_steps()
                 return
         except TuiChatError as error:
             # Not put back, where the next line would be glued to it: it is the newest of the history.
             composer.accepted(event.text)
             await self.show_notice(str(error), NoticeKind.PROBLEM)
+            self._back_to_steps()
             return
         text = unescape(event.text)
         try:

@@ -9,6 +9,7 @@ from textual import on
 from textual.message import Message as TextualMessage
 
 from tui_chat.chat.conversation import Message, Role
+from tui_chat.config import InferenceSettings
 from tui_chat.display.text import one_line
 from tui_chat.engine.types import SAMPLING_FIELDS, GeneratedToken
 from tui_chat.errors import UsageError
@@ -18,6 +19,7 @@ from tui_chat.ui.screens.token_search import TokenSearchScreen
 from tui_chat.ui.session import Session
 from tui_chat.ui.widgets.inspector import Inspector
 from tui_chat.ui.widgets.status_bar import StatusBar
+from tui_chat.ui.widgets.steering import NothingToChoose
 from tui_chat.ui.wondering import Asked, MarksReady, WaterfallReady, Wondering
 from tui_chat.ui.written import Text, text_of_answer, text_of_prompt
 
@@ -50,6 +52,7 @@ class GlassScreen(TokenSearchScreen):
         self._row = RowReading(session.ask, self._report_found)
         self._settings_seen = self._deciding()
         self._inference_seen = session.inference
+        self._model_seen = session.model
 
     def on_unmount(self) -> None:
         self._wondering.close()
@@ -100,6 +103,13 @@ class GlassScreen(TokenSearchScreen):
         event.stop()
         self._ask_table()
 
+    @on(NothingToChoose)
+    def _nothing_to_choose(self, event: NothingToChoose) -> None:
+        event.stop()
+        unread = _("These tokens are being read: figures follow.")
+        none = _("there is no token to change yet: send a message")
+        self.say(event.why or (none if self.query_one(Inspector).token is None else unread))
+
     @on(Inspector.Wanted)
     def _inspector_wanted(self, event: Inspector.Wanted) -> None:
         event.stop()
@@ -139,6 +149,9 @@ class GlassScreen(TokenSearchScreen):
             self._inference_seen, before, self._settings_seen = session.inference, self._settings_seen, self._deciding()
             if before != self._settings_seen and self.query_one(Inspector).token is not None:
                 self.show_what_if(True)
+        if session.model is not self._model_seen:
+            self._model_seen = session.model
+            self._ask_table()
         answer = session.answer
         if answer is not None and answer.message_id == self._inspected:
             self.query_one(Inspector).show_pending(None if answer.pending is None else answer.pending.token)
@@ -171,8 +184,8 @@ class GlassScreen(TokenSearchScreen):
 
     # The waterfall
 
-    def _deciding(self) -> tuple[object, ...]:
-        return tuple(getattr(self._session.inference, name) for name in _ASKED_BY)
+    def _deciding(self, inference: InferenceSettings | None = None) -> tuple[object, ...]:
+        return tuple(getattr(inference or self._session.inference, name) for name in _ASKED_BY)
 
     def _text(self, *, coming: bool = True) -> Text | None:
         session = self._session
@@ -195,8 +208,7 @@ class GlassScreen(TokenSearchScreen):
             return
         text = self._text()
         if text is None or index >= len(text.tokens) or text.tokens[index].id != token.id:
-            why = _("The loaded model did not write this, or what stood before it was not kept.")
-            inspector.show_table(None, None, problem=why, note=self._note)
+            inspector.show_table(None, None, problem=self._why_not(), note=self._note)
             return
         with_sliders = self._what_if or not text.ran
         asked = Asked(
@@ -227,9 +239,16 @@ class GlassScreen(TokenSearchScreen):
             title += " " + _("given")
             if ready.table is not None and ready.table.known is not None:
                 self._row.want(token, asked.text.up_to(asked.index), ready.table.position)
-        elif asked.inference is not None:
+        elif asked.inference is not None and (ready.table is None or ready.table.params != asked.text.ran[asked.index]):
             title += " " + _("what if")
         inspector.show_table(ready.table, chosen, title=title, problem=problem, note=self._note)
+
+    def _why_not(self) -> str:
+        """Why nothing can be asked about the token on show."""
+        session = self._session
+        if session.model is None:
+            return _("Figures follow when the model is loaded.") if session.loading else _("No model is loaded.")
+        return _("The loaded model did not write this, or what stood before it was not kept.")
 
     def _why_none(self, asked: Asked) -> str:
         if not asked.text.before and asked.index == 0:
@@ -243,6 +262,11 @@ class GlassScreen(TokenSearchScreen):
             return
         if marks.error is not None:
             self.say(str(marks.error))
+        if marks.same:
+            if marks.asked.inference is not None and self._deciding(marks.asked.inference) == self._deciding():
+                self.show_what_if(False)
+                self.remark(_("the settings are those that ran: nothing would differ"))
+            return
         from tui_chat.engine.waterfall import Basis
 
         n, n_asked = sum(outcome.differs for outcome in marks.outcomes), len(marks.outcomes)

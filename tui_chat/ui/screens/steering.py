@@ -52,6 +52,11 @@ class SteeringScreen(AnsweringScreen):
         self._show_steps()
         self._say()
 
+    async def rebuild(self) -> None:
+        """Shows the conversation anew; what waited in another one does no more."""
+        await super().rebuild()
+        self._show_steps()
+
     # Messages of the widgets
 
     @on(CandidateChosen)
@@ -108,8 +113,10 @@ class SteeringScreen(AnsweringScreen):
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("step", "command"):
+        if action == "step":
             return self._waits
+        if action == "command":
+            return self._waits or self.query_one(StepPanel).has_focus
         return super().check_action(action, parameters)
 
     def action_step(self, what: str) -> None:
@@ -280,6 +287,12 @@ class SteeringScreen(AnsweringScreen):
                 self.query_one(Composer).focus_input()
         elif panel.display:
             panel.show(None, 0)
+
+    def _back_to_steps(self) -> None:
+        """Goes from a composer with nothing in it back to the panel while that waits for its keys."""
+        control = self._session.stepping.control
+        if self._waits and control is not None and control.stepping and self._is_idle():
+            self.set_focus(self.query_one(StepPanel))
 
     def _is_idle(self) -> bool:
         """Whether nobody writes or looks at anything."""

@@ -53,14 +53,12 @@ class TokenSearchScreen(TokenViewScreen):
         super()._focus_pane(pane)
 
     @on(TokenText.Asked)
-    async def _find_asked(self, event: TokenText.Asked) -> None:
+    def _find_asked(self, event: TokenText.Asked) -> None:
         match event.what:
             case "surprising":
                 self._go_to_surprising(event.text, event.step)
             case "found":
                 self._go_to_found(event.text, event.step)
-            case "search":
-                await self._begin_search()
 
     @on(Input.Changed, "#token-search")
     def _search_changed(self, event: Input.Changed) -> None:
@@ -77,6 +75,14 @@ class TokenSearchScreen(TokenViewScreen):
         if text is not None:
             text.focus(scroll_visible=False)
             self._go_to_found(text, 1)
+
+    async def action_search_tokens(self) -> None:
+        field = next(iter(self.query("#token-search").results(Input)), None)
+        if field is None:
+            field = Input(placeholder=_("search in the tokens, or #id"), id="token-search", compact=True)
+            await self.mount(field, after=self.query_one(TokenMap))
+        field.display = True
+        self.set_focus(field)
 
     def _go_to(self, text: TokenText, index: int) -> None:
         text.focus(scroll_visible=False)
@@ -124,14 +130,6 @@ class TokenSearchScreen(TokenViewScreen):
         if place:
             return _("“{text}” {place}/{n} · n next").format(text=wanted, place=f"{place:,}", n=f"{n_found:,}")
         return n_("“{text}” {n} place", "“{text}” {n} places", n_found).format(text=wanted, n=f"{n_found:,}")
-
-    async def _begin_search(self) -> None:
-        field = next(iter(self.query("#token-search").results(Input)), None)
-        if field is None:
-            field = Input(placeholder=_("search in the tokens, or #id"), id="token-search", compact=True)
-            await self.mount(field, after=self.query_one(TokenMap))
-        field.display = True
-        field.focus()
 
     def _end_search(self) -> None:
         self._wanted = ""

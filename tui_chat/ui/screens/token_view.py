@@ -291,7 +291,7 @@ class TokenViewScreen(SteeringScreen):
             self.query_one(Transcript).reveal_line(text, text.line_region(text.current))
 
     def _set_measure(self, measure: Measure) -> None:
-        self._measure = measure
-        self.query_one(TokenMap).measure = measure
+        self._measure, shown = measure, self.query_one(TokenMap)
+        shown.measure, shown.note = measure, ""  # its legend says what the tints mean now
         for text in self._texts():
             text.measure = measure

@@ -90,6 +90,11 @@ class CompletionMenu(Painted):
         return bool(self._suggestions) and (self._offer.of_name or self._moved)
 
     @property
+    def is_chosen(self) -> bool:
+        """Whether the highlighted suggestion was chosen by key."""
+        return self._moved
+
+    @property
     def _suggestions(self) -> tuple[Suggestion, ...]:
         return self._offer.suggestions
 

@@ -91,6 +91,8 @@ class MessageInput(TextArea):
     def action_send(self) -> None:
         self._look()
         suggestion = self._menu.highlighted
+        if suggestion is not None and self.text.rstrip() == "/" and not self._menu.is_chosen:
+            return  # the first of the list is nobody's wish yet
         if suggestion is not None and self._menu.is_meant and suggestion.text.rstrip() != self.text.rstrip():
             self.action_accept()
             if suggestion.text.endswith(" "):

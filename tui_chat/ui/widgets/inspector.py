@@ -14,6 +14,7 @@ from textual.widget import Widget
 
 from tui_chat.engine.types import GeneratedToken
 from tui_chat.language import _
+from tui_chat.ui.widgets.steering import WhatIfToggled
 from tui_chat.ui.widgets.token_facts import TokenFacts
 from tui_chat.ui.widgets.token_strip import TokenLegend, TokenStrip
 from tui_chat.ui.widgets.waterfall_table import WaterfallTable
@@ -233,8 +234,8 @@ class Inspector(Vertical):
         else:
             self.post_message(self.Wanted(self, event.what))
 
-    @on(WaterfallTable.WhatIfToggled)
-    def _what_if_toggled(self, event: WaterfallTable.WhatIfToggled) -> None:
+    @on(WhatIfToggled)
+    def _what_if_toggled(self, event: WhatIfToggled) -> None:
         event.stop()
         self.post_message(self.Wanted(self, "what-if"))
 

@@ -171,8 +171,11 @@ class SamplingPanel(Vertical):
         self._show_seed()
 
     def focus_first(self) -> None:
-        """Moves the focus to the row last used, or the first setting, at once."""
+        """Moves the focus to the row last used, or the first setting, at once; to a search that finds none."""
         rows = self._visible()
+        if not rows:
+            self.screen.set_focus(self.query_one(Input))
+            return
         first = next((row for row in rows if not isinstance(row, GroupRow)), rows[0])
         row = next((row for row in rows if row is self._last), first)
         self._last = row

@@ -45,3 +45,37 @@ class CandidateBanned(Message):
     @property
     def control(self) -> Widget:
         return self.widget
+
+
+class NothingToChoose(Message):
+    """A candidate was wanted where none is shown.
+
+    Args:
+        widget: The one that shows the candidates elsewhere.
+        why: Why there is none, where that is known.
+    """
+
+    def __init__(self, widget: Widget, why: str) -> None:
+        super().__init__()
+        self.widget = widget
+        self.why = why
+
+    @property
+    def control(self) -> Widget:
+        return self.widget
+
+
+class WhatIfToggled(Message):
+    """Somebody wants to see the candidates with the other settings: those that ran, or those of the sliders.
+
+    Args:
+        widget: The one that shows the candidates.
+    """
+
+    def __init__(self, widget: Widget) -> None:
+        super().__init__()
+        self.widget = widget
+
+    @property
+    def control(self) -> Widget:
+        return self.widget

@@ -35,11 +35,12 @@ ROWS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One that may come. `after` is None where it was cut."""
+    """One that may come. `after` is None where it was cut, or where its figure was not kept."""
 
     id: int
     before: float | None
     after: float | None
+    cut: bool
 
 
 class StepPanel(Painted, can_focus=True):
@@ -74,6 +75,8 @@ class StepPanel(Painted, can_focus=True):
         Binding("down", "move(1)", N_("Candidate below"), show=False, id="step.down"),
         Binding("enter", "take", N_("Take it instead"), show=False, id="step.take"),
         Binding("b", "ban", N_("Ban, draw again"), show=False, id="step.ban"),
+        # Here with priority, so that the next key finds the composer.
+        Binding("slash", "screen.command", N_("Write a command"), show=False, priority=True, id="step.command"),
     ]
 
     def __init__(self, piece_of: Callable[[int], bytes | None], *, id: str | None = None) -> None:
@@ -190,7 +193,7 @@ class StepPanel(Painted, can_focus=True):
         piece = self._piece_of(candidate.id)
         text = f"#{candidate.id}" if piece is None else piece_label(piece)
         line.add("▸ " if waits and place == self._cursor else "  ", self.part("key"))
-        line.add(text, self.part("cut" if candidate.after is None and name == "piece" else name), label).space(1)
+        line.add(text, self.part("cut" if candidate.cut and name == "piece" else name), label).space(1)
         figure = self.part("figure" if waits and candidate.after is not None else "cut")
         if candidate.before is None:
             line.add("–", figure, room + 6)
@@ -201,7 +204,8 @@ class StepPanel(Painted, can_focus=True):
         line.space(2)
         if candidate.after is None:
             banned = pending is not None and candidate.id in pending.banned
-            line.add(_("✂ banned") if banned else _("✂ cut"), self.part("cut"), room + 6)
+            words = _("✂ banned") if banned else _("✂ cut") if candidate.cut else "–"
+            line.add(words, self.part("cut"), room + 6)
         else:
             line.add(bar(candidate.after, room), self.part("after"), room)
             line.add(percent(candidate.after).rjust(6), figure)
@@ -234,10 +238,15 @@ def _candidates(pending: TokenPending) -> list[_Candidate]:
     """All that are known: those left to draw from, best first, then those that were cut."""
     trace = pending.token.trace
     if trace is None:
-        return [_Candidate(pending.token.id, None, None)]
-    raw = {token: math.exp(logit - trace.logsumexp) for token, logit in trace.top}
+        return [_Candidate(pending.token.id, None, pending.p_final, cut=False)]
+    raw = {token: math.exp(logit - trace.logsumexp) for token, logit in trace.top} | {trace.id: trace.p}
     final = dict(trace.final)
+    if pending.p_final is not None:
+        final.setdefault(trace.id, pending.p_final)
+    all_known = trace.u is None or not trace.stages or trace.stages[-1].survivors <= len(final)
     ids = [*final, *(token for token in raw if token not in final)]
-    if trace.id not in ids:
-        ids.append(trace.id)
-    return [_Candidate(token, trace.p if token == trace.id else raw.get(token), final.get(token)) for token in ids]
+
+    def cut(token: int) -> bool:
+        return token not in final and token != trace.id and (all_known or token in pending.banned)
+
+    return [_Candidate(token, raw.get(token), final.get(token), cut(token)) for token in ids]

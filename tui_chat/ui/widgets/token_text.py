@@ -77,7 +77,8 @@ class TokenText(Painted, can_focus=True):
         Binding("end", "newest", N_("Newest token"), show=False, id="view.newest"),
         Binding("s", "ask('surprising', 1)", N_("Surprising"), id="view.surprising"),
         Binding("S,shift+s", "ask('surprising', -1)", N_("Surprising before"), show=False, id="view.surprising-before"),
-        Binding("slash", "ask('search', 0)", N_("Search"), id="view.search"),
+        # With priority, so that the next key finds the field.
+        Binding("slash", "screen.search_tokens", N_("Search"), priority=True, id="view.search"),
         Binding("n", "ask('found', 1)", N_("Next found"), show=False, id="view.found"),
         Binding("N,shift+n", "ask('found', -1)", N_("Found before"), show=False, id="view.found-before"),
         Binding("m", "ask('measure', 1)", N_("Tint by"), show=False, id="view.measure"),
@@ -124,7 +125,7 @@ class TokenText(Painted, can_focus=True):
             return self.text
 
     class Asked(Message):
-        """Something is wanted that one message cannot give alone: `surprising`, `found`, `search`, `measure`, ..."""
+        """Something is wanted that one message cannot give alone: `surprising`, `found`, `measure`, ..."""
 
         def __init__(self, text: TokenText, what: str, step: int) -> None:
             super().__init__()

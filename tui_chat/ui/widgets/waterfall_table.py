@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
-from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
-from textual.widget import Widget
 
-from tui_chat.display.cells import bar
+from tui_chat.display.cells import bar, wrapped
 from tui_chat.display.figures import count
 from tui_chat.display.text import one_line, piece_label
 from tui_chat.language import N_, _
@@ -21,7 +19,7 @@ from tui_chat.ui import waterfall_view as view
 from tui_chat.ui.beside import beside
 from tui_chat.ui.draw import Line
 from tui_chat.ui.paint import Paint, Painted
-from tui_chat.ui.widgets.steering import CandidateBanned, CandidateChosen
+from tui_chat.ui.widgets.steering import CandidateBanned, CandidateChosen, NothingToChoose, WhatIfToggled
 
 if TYPE_CHECKING:
     from tui_chat.engine.waterfall import Order, Row, Waterfall
@@ -80,17 +78,6 @@ class WaterfallTable(Painted, can_focus=True):
 
     HINT: ClassVar[str] = N_("⏎ take · f force · / find · s sort · l logits · w what if · ←→ stages")
 
-    class WhatIfToggled(Message):
-        """Somebody wants to see it with the other settings: those that ran, or those of the sliders."""
-
-        def __init__(self, table: WaterfallTable) -> None:
-            super().__init__()
-            self.table = table
-
-        @property
-        def control(self) -> Widget:
-            return self.table
-
     logits: reactive[bool] = reactive(False)
     """Show logits; probabilities otherwise."""
     by_raw: reactive[bool] = reactive(False)
@@ -112,8 +99,8 @@ class WaterfallTable(Painted, can_focus=True):
         self._notes: list[str] = []
         self._feet: list[str | None] = []
         self._feet_for: tuple[object, ...] = ()
-        self._subject_row: Row | None = None
-        self._subject_for: Waterfall | None = None
+        self._marked: list[Row] = []
+        self._marked_for: Waterfall | None = None
 
     # What is on show
 
@@ -149,7 +136,7 @@ class WaterfallTable(Painted, can_focus=True):
         old, kept = self._table, self.candidate
         self._table, self._chosen, self._title, self._problem = table, chosen, title, problem
         self._given = given
-        self._rows_for, self._subject_for, self._feet_for = (), None, ()
+        self._rows_for, self._marked_for, self._feet_for = (), None, ()
         self._notes = [] if table is None else view.notes_of(table, given=given)
         if table is None or old is None or old.position != table.position:
             self._top, self._cursor, self._found, self._sought = 0, 0, [], ""
@@ -168,15 +155,17 @@ class WaterfallTable(Painted, can_focus=True):
         width, line = self.size.width, Line()
         table = self._table
         if table is None:
-            return (line.add(self._problem, self.part("head")) if y == 0 else line).strip(width, self.rich_style)
+            words = "".join(wrapped(self._problem, width)[y : y + 1])
+            return line.add(words, self.part("head")).strip(width, self.rich_style)
         n_head, n_rows, _feet = self._layout()
         if y < n_head:
             self._draw_head(line, table, width, ("name", "setting", "left")[y] if n_head == 3 else ("name", "left")[y])
         elif y < n_head + n_rows:
             place = self._top + y - n_head
             row = self._row_at(place)
-            if not self.has_focus and y == n_head + n_rows - 1:
-                row = self._pinned() or row
+            pinned = [] if self.has_focus else self._pinned()
+            if (below := place - self._top - n_rows) >= -len(pinned):
+                row = pinned[below]
             if row is not None:
                 self._draw_row(line, row, table, width, place == self._cursor)
         else:
@@ -223,11 +212,11 @@ class WaterfallTable(Painted, can_focus=True):
             line.add(_("left"), self.part("head"), max(0, width - line.width))
 
     def _left(self, table: Waterfall, index: int) -> str:
-        """How many candidates stand in a column; about, where only the best are known."""
+        """How many candidates stand in a column; about, where they were not counted."""
         column = table.columns[index]
-        if table.known is None:
-            return count(column.survivors)
-        return count(len(column.logits)) if index == 0 else f"~{count(column.survivors)}"
+        if index == 0 and table.known is not None:
+            return count(len(column.logits))
+        return "~" * column.guessed + count(column.survivors)
 
     def _draw_row(self, line: Line, row: Row, table: Waterfall, width: int, at_cursor: bool) -> None:
         label, bar_width, shown = self._columns(width)
@@ -306,20 +295,27 @@ class WaterfallTable(Painted, can_focus=True):
 
     def _subject(self) -> Row | None:
         """The token that stands there, or the one that would be drawn."""
-        table = self._table
-        if table is None:
-            return None
-        if self._subject_for is not table:
-            token = table.picked if self._chosen is None else self._chosen
-            known = table.known is None or token in table.known
-            self._subject_row, self._subject_for = table.row(token) if known else None, table
-        return self._subject_row
+        marked = self._marked_rows()
+        return marked[-1] if marked else None
 
-    def _pinned(self) -> Row | None:
-        """The same, where it is too far down to be seen otherwise."""
-        row = self._subject()
-        seen = row is None or any(row.id == other.id for other in self._rows[: self._layout()[1]])
-        return None if seen else row
+    def _marked_rows(self) -> list[Row]:
+        """The one that would be drawn, where something was drawn, and behind it the token that stands there."""
+        table = self._table
+        if table is not None and self._marked_for is not table:
+            wanted = dict.fromkeys((self._chosen, None if self._given else table.picked))
+            tokens = [token for token in wanted if token is not None and (table.known is None or token in table.known)]
+            self._marked, self._marked_for = [table.row(token) for token in reversed(tokens)], table
+        return self._marked if table is not None else []
+
+    def _pinned(self) -> list[Row]:
+        """Those that are too far down to be seen otherwise: they stand in the last rows."""
+        n_rows, before = self._layout()[1], -1
+        pinned: list[Row] = []
+        while len(pinned) != before:  # one that is pinned may cover another
+            before = len(pinned)
+            seen = {row.id for row in self._rows[: max(0, n_rows - before)]}
+            pinned = [row for row in self._marked_rows() if row.id not in seen]
+        return pinned[-n_rows:] if n_rows else []
 
     def _clamp(self) -> None:
         n = 0 if self._table is None else self._table.n_rows
@@ -423,15 +419,18 @@ class WaterfallTable(Painted, can_focus=True):
             self._go_to(self._found[at % len(self._found)])
 
     def action_take(self, goes_on: bool) -> None:
-        if (token := self.candidate) is not None:
-            self.post_message(CandidateChosen(self, token, goes_on=goes_on))
+        token = self.candidate
+        self.post_message(CandidateChosen(self, token, goes_on=goes_on) if token is not None else self._nothing())
 
     def action_ban(self) -> None:
-        if (token := self.candidate) is not None:
-            self.post_message(CandidateBanned(self, token))
+        token = self.candidate
+        self.post_message(CandidateBanned(self, token) if token is not None else self._nothing())
+
+    def _nothing(self) -> NothingToChoose:
+        return NothingToChoose(self, self._problem)
 
     def action_what_if(self) -> None:
-        self.post_message(self.WhatIfToggled(self))
+        self.post_message(WhatIfToggled(self))
 
     def _search(self, text: str) -> None:
         table, pieces = self._table, self._pieces()
