@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.cuts import Ids
 from tui_chat.engine.recent import RecentLogits, StoredLogits, prefix_key
-from tui_chat.engine.sampling import Sampler
+from tui_chat.engine.sampling import Choice, Sampler
 from tui_chat.engine.stages import summed_biases
 from tui_chat.engine.types import GeneratedToken, SamplingParams, TokenTrace
 from tui_chat.engine.waterfall import Basis, Waterfall, cascade
@@ -27,6 +27,8 @@ MakeSampler = Callable[[SamplingParams, Sequence[int]], Sampler]
 
 _LEAST_TAIL, _MOST_TAIL = 512, 4096
 _TAIL_ENDS = 1e-6
+_NEAR = 2e-4
+"""Shares that end this near to the draw may end on its other side, where unlikely tokens are kept as float16."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,17 +184,31 @@ def _ask(
     else:
         return None
     try:
-        would: int | None = sampler.choose(logits, position).id
+        choice = sampler.choose(logits, position)
     except SamplingError:  # the settings leave none
-        would = None
+        return Outcome(index, token.id, None, Basis.TRUNCATED if stored is None else Basis.EXACT)
     if stored is not None:
-        return Outcome(index, token.id, would, Basis.EXACT if would is None else _basis(stored, would))
-    return Outcome(index, token.id, would if known is not None and would in known else None, Basis.TRUNCATED)
+        basis = Basis.ROUNDED if _is_close(choice, stored) else _basis(stored, choice.id)
+        return Outcome(index, token.id, choice.id, basis)
+    would = choice.id if known is not None and choice.id in known else None
+    return Outcome(index, token.id, would, Basis.TRUNCATED)
 
 
 def _basis(stored: StoredLogits, picked: int) -> Basis:
     at = int(np.searchsorted(stored.exact, picked))
     return Basis.EXACT if at < len(stored.exact) and int(stored.exact[at]) == picked else Basis.ROUNDED
+
+
+def _is_close(choice: Choice, stored: StoredLogits) -> bool:
+    """Whether the draw fell so near to a neighbour's share that rounded logits may have decided.
+
+    A cut among rounded tokens may have taken one more or one less, which moves every share by up to that token's.
+    """
+    if choice.u is None:
+        return False
+    near = _NEAR + (float(choice.p[-1]) if len(choice.ids) >= len(stored.exact) else 0.0)
+    ends = np.cumsum(choice.p)[:-1]  # what the last token's share ends at is no border
+    return bool(np.any(np.abs(ends - choice.u) < near))
 
 
 def _as_it_was(stored: StoredLogits, trace: TokenTrace | None) -> NDArray[np.float32]:
