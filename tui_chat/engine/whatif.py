@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tui_chat.engine.control import CancelFlag
 from tui_chat.engine.cuts import Ids
 from tui_chat.engine.recent import RecentLogits, StoredLogits, prefix_key
-from tui_chat.engine.sampling import Choice, Sampler
+from tui_chat.engine.sampling import Sampler
 from tui_chat.engine.stages import summed_biases
 from tui_chat.engine.types import GeneratedToken, SamplingParams, TokenTrace
 from tui_chat.engine.waterfall import Basis, Waterfall, cascade
@@ -133,7 +133,7 @@ def waterfall_at(
             table = _counted(table, token.trace if same else None)
             return table if ran is None else replace(table, u=token.trace.u)
         table = cascade(sampler, _as_it_was(stored, token.trace), history, ran=ran)
-        basis = _basis(stored, table.picked) if ran is None else Basis.EXACT
+        basis = _basis(stored, table.picked, table.u, table.p) if ran is None else Basis.EXACT
         return replace(table, basis=Basis.TRUNCATED if guessed and ran is None else basis)
     finally:
         sampler.close()
@@ -188,27 +188,32 @@ def _ask(
     except SamplingError:  # the settings leave none
         return Outcome(index, token.id, None, Basis.TRUNCATED if stored is None else Basis.EXACT)
     if stored is not None:
-        basis = Basis.ROUNDED if _is_close(choice, stored) else _basis(stored, choice.id)
-        return Outcome(index, token.id, choice.id, basis)
+        return Outcome(index, token.id, choice.id, _basis(stored, choice.id, choice.u, choice.p))
     would = choice.id if known is not None and choice.id in known else None
     return Outcome(index, token.id, would, Basis.TRUNCATED)
 
 
-def _basis(stored: StoredLogits, picked: int) -> Basis:
-    at = int(np.searchsorted(stored.exact, picked))
-    return Basis.EXACT if at < len(stored.exact) and int(stored.exact[at]) == picked else Basis.ROUNDED
-
-
-def _is_close(choice: Choice, stored: StoredLogits) -> bool:
-    """Whether the draw fell so near to a neighbour's share that rounded logits may have decided.
+def _basis(stored: StoredLogits, picked: int, u: float | None, p: NDArray[np.float64]) -> Basis:
+    """Whether rounded logits may have decided: one was picked, or a neighbour's share begins next to `u`.
 
     A cut among rounded tokens may have taken one more or one less, which moves every share by up to that token's.
+
+    Args:
+        stored: What was drawn from.
+        picked: The token.
+        u: The draw; None when greedy.
+        p: (n_survivors,) probabilities, best first.
     """
-    if choice.u is None:
-        return False
-    near = _NEAR + (float(choice.p[-1]) if len(choice.ids) >= len(stored.exact) else 0.0)
-    ends = np.cumsum(choice.p)[:-1]  # what the last token's share ends at is no border
-    return bool(np.any(np.abs(ends - choice.u) < near))
+    at = int(np.searchsorted(stored.exact, picked))
+    if at == len(stored.exact) or int(stored.exact[at]) != picked:
+        return Basis.ROUNDED
+    if u is None:
+        return Basis.EXACT
+    near = _NEAR + (float(p[-1]) if len(p) >= len(stored.exact) else 0.0)
+    ends = np.cumsum(p)[:-1]  # what the last share ends at is no border
+    after = int(np.searchsorted(ends, u))
+    around = ends[max(0, after - 1) : after + 1]
+    return Basis.ROUNDED if np.any(np.abs(around - u) < near) else Basis.EXACT
 
 
 def _as_it_was(stored: StoredLogits, trace: TokenTrace | None) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -30,6 +30,21 @@ _PARTS: Mapping[str, Paint] = {
 }
 
 
+_Row = TypeVar("_Row", bound=Widget)
+
+
+class _OfRow(Message, Generic[_Row]):
+    """What a row says of itself."""
+
+    def __init__(self, row: _Row) -> None:
+        super().__init__()
+        self.row = row
+
+    @property
+    def control(self) -> _Row:
+        return self.row
+
+
 class GroupRow(Painted, can_focus=True):
     """The heading of a group: `+ penalties   repeat 1.10 •`. What differs from the default is named where it is folded.
 
@@ -49,27 +64,11 @@ class GroupRow(Painted, can_focus=True):
         Binding("delete,d", "default", N_("Group to default"), show=False, id="group.default"),
     ]
 
-    class Toggled(Message):
+    class Toggled(_OfRow["GroupRow"]):
         """The group was folded or unfolded."""
 
-        def __init__(self, row: GroupRow) -> None:
-            super().__init__()
-            self.row = row
-
-        @property
-        def control(self) -> Widget:
-            return self.row
-
-    class Defaulted(Message):
+    class Defaulted(_OfRow["GroupRow"]):
         """All settings of the group shall be as by default."""
-
-        def __init__(self, row: GroupRow) -> None:
-            super().__init__()
-            self.row = row
-
-        @property
-        def control(self) -> Widget:
-            return self.row
 
     folded: reactive[bool] = reactive(True)
     summary: reactive[tuple[str, bool]] = reactive(("", False))
@@ -132,27 +131,11 @@ class TextRow(Painted, can_focus=True):
         Binding("delete,d", "default", N_("Default"), show=False, id="text.default"),
     ]
 
-    class Wanted(Message):
+    class Wanted(_OfRow["TextRow"]):
         """The command that changes it is wanted in the composer."""
 
-        def __init__(self, row: TextRow) -> None:
-            super().__init__()
-            self.row = row
-
-        @property
-        def control(self) -> Widget:
-            return self.row
-
-    class Changed(Message):
+    class Changed(_OfRow["TextRow"]):
         """It shall be as by default."""
-
-        def __init__(self, row: TextRow) -> None:
-            super().__init__()
-            self.row = row
-
-        @property
-        def control(self) -> Widget:
-            return self.row
 
     value: reactive[object] = reactive(None)
     reason: reactive[str] = reactive("")
@@ -215,42 +198,21 @@ class StageRow(Painted, can_focus=True):
         Binding("delete,d", "default", N_("The default order"), show=False, id="stage.default"),
     ]
 
-    class Moved(Message):
+    class Moved(_OfRow["StageRow"]):
         """The stage shall stand elsewhere in the order."""
 
         def __init__(self, row: StageRow, by: int, *, done: bool = True) -> None:
-            super().__init__()
-            self.row = row
+            super().__init__(row)
             self.by = by
             """Places, negative for earlier."""
             self.done = done
             """False while it is dragged."""
 
-        @property
-        def control(self) -> Widget:
-            return self.row
-
-    class Toggled(Message):
+    class Toggled(_OfRow["StageRow"]):
         """The stage shall run, or no longer."""
 
-        def __init__(self, row: StageRow) -> None:
-            super().__init__()
-            self.row = row
-
-        @property
-        def control(self) -> Widget:
-            return self.row
-
-    class Defaulted(Message):
+    class Defaulted(_OfRow["StageRow"]):
         """The order shall be the default."""
-
-        def __init__(self, row: StageRow) -> None:
-            super().__init__()
-            self.row = row
-
-        @property
-        def control(self) -> Widget:
-            return self.row
 
     place: reactive[int] = reactive(0)
     """From 1 among the stages that run; 0 where it does not."""
