@@ -30,7 +30,7 @@ _SKILLS: tuple[tuple[Skill, float], ...] = (
 )
 """What is spoken of in English only, with its share of the subjects."""
 
-_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 36.0, 17.0, 5.0, 12.0
+_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 44.0, 18.0, 5.0, 12.0
 """Shares of what is spoken of in every language."""
 
 _THINK_FREELY = 0.04
@@ -90,7 +90,7 @@ class Grammar:
         """
         frames = language.frames
         source = topic if answered is None else self._twins[answered.code][topic.subject]
-        own = rng.random() < 0.6 or not (topic.one or topic.many)
+        own = rng.random() < 0.75 or not (topic.one or topic.many)
         ask = rng.choice(topic.ask) if own else rng.choice(self.topic_questions(language, topic, held_out=False))
         if not topic.more:
             return [Exchange(source.id, ask, rng.choice(source.answers), rng.choice(source.think))]
