@@ -30,8 +30,12 @@ _SKILLS: tuple[tuple[Skill, float], ...] = (
 )
 """What is spoken of in English only, with its share of the subjects."""
 
-_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 44.0, 18.0, 5.0, 12.0
+_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 36.0, 17.0, 5.0, 12.0
 """Shares of what is spoken of in every language."""
+
+_OPENINGS = 0.7
+"""Share of the dialogues that only open an answer to one question. In how many wordings a topic is asked about is most
+of what there is to learn, and this is the cheapest way to see them all."""
 
 _THINK_FREELY = 0.04
 """Share of answers with a think block although nobody asked for one."""
@@ -140,6 +144,14 @@ class Grammar:
         thinking = rng.choices(tuple(Thinking), _THINKING_NUMBERS if calculated else _THINKING)[0]
         return Dialogue(tuple(self._thought(exchanges, thinking, rng)), system, thinking)
 
+    def opening(self, rng: Random) -> Dialogue:
+        """One question about a topic, and how its answer begins."""
+        language = rng.choice(self.sources.others) if rng.random() < 0.18 else self.sources.english
+        talked = rng.random() < _TALKED / (_EXPLAINED + _TALKED)
+        topic = rng.choice(language.talked if talked else language.explained)
+        exchange = self._varied(language, self.explain(language, topic, rng)[0], rng)
+        return Dialogue((replace(exchange, think=""),), opened=True)
+
     def dialogues(self, seed: int, count: int) -> Iterator[Dialogue]:
         """`count` different training dialogues; fewer if the grammar has no more to say."""
         rng = Random(seed)
@@ -147,7 +159,7 @@ class Grammar:
         for _ in range(count * 3):
             if len(seen) == count:
                 return
-            dialogue = self.dialogue(rng)
+            dialogue = self.opening(rng) if rng.random() < _OPENINGS else self.dialogue(rng)
             key = hash((dialogue.system, dialogue.thinking, dialogue.exchanges))
             if key not in seen and dialogue.exchanges:
                 seen.add(key)
