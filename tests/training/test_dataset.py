@@ -90,10 +90,10 @@ def test_what_stands_behind_a_begun_answer_weighs_nothing() -> None:
 def test_rows_on_disk_are_those_in_memory(tmp_path: Path, tiny_tokenizer: Tokenizer, made: list[Dialogue]) -> None:
     sample = encode(made[:600], tiny_tokenizer)
     n_tokens = tiny_tokenizer.get_vocab_size()
-    weights = {"prompt_weight": 0.5, "opening_weight": 3.0}
-    expected = pack(sample, 200, PAD, **weights)
-    stored = pack_on_disk(iter(sample), 200, PAD, tmp_path / "a" / "train", n_tokens, **weights)
-    again = open_rows(tmp_path / "a" / "train", 200)
+    place = tmp_path / "a" / "train"
+    expected = pack(sample, 200, PAD, prompt_weight=0.5, opening_weight=3.0)
+    stored = pack_on_disk(iter(sample), 200, PAD, place, n_tokens, prompt_weight=0.5, opening_weight=3.0)
+    again = open_rows(place, 200)
     for rows in (stored, again):
         assert isinstance(rows.ids, np.memmap)
         assert rows.ids.dtype == expected.ids.dtype == np.uint16

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ torch = pytest.importorskip("torch", reason="needs the extra `train`")
 
 from hypothesis import given  # noqa: E402 (after the check for PyTorch)
 from hypothesis import strategies as st  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.nn import Parameter  # noqa: E402
 
 from tests.training.learning import SHAPE, text_config  # noqa: E402
 from tui_chat.training.config import OptimizerKind, TrainConfig  # noqa: E402
@@ -24,12 +27,12 @@ SHAPES = [(8, 8), (12, 8), (8, 12), (8, 8), (12, 8)]
 MUON: TrainConfig = text_config(Path(), optimizer=OptimizerKind.MUON, weight_decay=0.2)
 
 
-def matrices() -> list[torch.nn.Parameter]:
+def matrices() -> list[Parameter]:
     generator = torch.Generator().manual_seed(1)
-    return [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
+    return [Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
 
 
-def gradients(parameters: Sequence[torch.nn.Parameter], seed: int) -> None:
+def gradients(parameters: Sequence[Parameter], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in parameters:
         parameter.grad = torch.randn(parameter.shape, generator=generator)
@@ -50,9 +53,9 @@ def test_singular_values_become_alike_and_directions_stay(rows: int, columns: in
 
 def test_processes_that_share_the_work_do_what_one_does_alone() -> None:
     alone, first, second = matrices(), matrices(), matrices()
-    met, given_up = threading.Barrier(2), [list[torch.Tensor](), list[torch.Tensor]()]
+    met, given_up = threading.Barrier(2), [list[Tensor](), list[Tensor]()]
 
-    def adds_up(rank: int, tensors: Sequence[torch.Tensor]) -> None:
+    def adds_up(rank: int, tensors: Sequence[Tensor]) -> None:
         given_up[rank] = [tensor.clone() for tensor in tensors]
         met.wait(timeout=30)
         for tensor, one, other in zip(tensors, *given_up, strict=True):
@@ -60,9 +63,7 @@ def test_processes_that_share_the_work_do_what_one_does_alone() -> None:
         met.wait(timeout=30)
 
     muon = Muon(alone, 0.01, 0.1)
-    shared = [
-        Muon(p, 0.01, 0.1, rank, 2, lambda t, rank=rank: adds_up(rank, t)) for rank, p in enumerate((first, second))
-    ]
+    shared = [Muon(p, 0.01, 0.1, rank, 2, partial(adds_up, rank)) for rank, p in enumerate((first, second))]
     for step in range(4):
         for parameters in (alone, first, second):
             gradients(parameters, seed=step)
@@ -78,7 +79,7 @@ def test_processes_that_share_the_work_do_what_one_does_alone() -> None:
 
 
 def test_a_step_is_as_large_as_one_of_adamw() -> None:
-    (matrix,) = parameters = [torch.nn.Parameter(torch.zeros(48, 64))]
+    (matrix,) = parameters = [Parameter(torch.zeros(48, 64))]
     gradients(parameters, seed=2)
     Muon(parameters, 0.01, 0.0).step()
     # Singular values near 1, times 0.2 √64: the root mean square of the elements is near 0.2 learning rates.

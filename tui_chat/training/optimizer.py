@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
         self._rank, self._size, self._add_up = rank, size, add_up
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """Change every matrix that has a gradient."""
         for group in self.param_groups:
             matrices = [p for p in group["params"] if p.grad is not None]
@@ -78,7 +78,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices with the singular vectors of `matrices` (N, out, in) and singular values near 1, by Newton and Schulz."""
+    """Matrices with the singular vectors of `matrices` (N, out, in) and singular values near 1 (Newton and Schulz)."""
     a, b, c = _QUINTIC
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT

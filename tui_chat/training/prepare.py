@@ -155,20 +155,19 @@ def _from_dialogues(
         source = chain(first, source)
     tell(StageBegan(DATA, f"{count:,} conversations become ids, packed whole into rows"))
     pad, vocab_size = token_id(tokenizer, END_OF_TEXT), tokenizer.get_vocab_size()
-    prompt_weight = 1.0 if config.loss_on is LossOn.ALL else config.prompt_weight
-    weights = {"prompt_weight": prompt_weight, "opening_weight": config.opening_weight}
+    given, opening = 1.0 if config.loss_on is LossOn.ALL else config.prompt_weight, config.opening_weight
     ids = encoded(source, tokenizer)
     border = round(count * (1 - config.long_share)) if len(config.row_lengths) > 1 else count
     training = []
     for length, part in zip(config.row_lengths, (islice(ids, border), ids), strict=False):
         path = folder / f"training-{length}"
-        training.append(pack_on_disk(part, length, pad, path, vocab_size, **weights))
+        training.append(pack_on_disk(part, length, pad, path, vocab_size, prompt_weight=given, opening_weight=opening))
     plan = {"kind": CorpusKind.CHAT, "lengths": config.row_lengths}
     (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
     kept, n_leaks = validate()
     validation: Rows | None
     try:
-        validation = pack(encoded(kept, tokenizer), config.length, pad, **weights)
+        validation = pack(encoded(kept, tokenizer), config.length, pad, prompt_weight=given, opening_weight=opening)
     except ValueError:  # none of them fits into a row
         validation = None
     # The first are unknown to the model, but a small corpus may not have kept enough of them back.
