@@ -82,6 +82,18 @@ def test_a_ban_that_could_not_be_kept_is_told(cli: Cli) -> None:
     assert "removed" not in err
 
 
+def test_a_ban_whose_stage_is_left_out_is_told(cli: Cli) -> None:
+    status, _, err = cli("he", "--max-tokens", "1", "--ban", "x", "--ignore-eos", "--order", "top_k,temperature")
+    assert status == 0 and "the order of the stages leaves out logit_bias" in err and "bans 'x'" not in err
+    _, _, err = cli("he", "--max-tokens", "1", "--ban", "x", "--ignore-eos")
+    assert "leaves out" not in err and "'x'" in err
+
+
+def test_an_empty_answer_is_told(cli: Cli) -> None:
+    status, out, err = cli("he", "--grammar", 'root ::= ""')
+    assert (status, out.strip()) == (0, "") and "the answer is empty: the model ended it at once" in err
+
+
 def test_raw_continues_the_text_and_chat_wraps_it(cli: Cli) -> None:
     raw = document(cli, "he", "--raw", "--max-tokens", "1")
     chat = document(cli, "he", "--max-tokens", "1")

@@ -203,6 +203,7 @@ def test_presets_set_all_of_the_chain_and_nothing_else() -> None:
     assert context.get_setting("top_k") == 0 and context.get_setting("repeat_penalty") == 1
     assert context.get_setting("mirostat") == 0 and len(context.before) == 1
     assert [context.get_setting(name) for name in ("seed", "ban", "max_tokens")] == [7, ("x",), 9]
+    assert context.notices[-1].endswith("back to the default: repeat_penalty, mirostat")
     assert "now creative" in offered("/preset ", context)[""]
     run("/temp 1.4", context)
     assert "none of them" in offered("/preset ", context)[""]

@@ -120,7 +120,14 @@ class NativeChain:
                     array.sorted = ordered
             if name == "mirostat" and self._params.mirostat == 1:
                 self.beyond_float32 |= _zipf_overflows(_view(buffer, array)["logit"], self._params, self.n_vocab)
+            before = _view(buffer, array).copy()
             lc.llama_sampler_apply(sampler, ctypes.byref(array))
+            if name == "typical":
+                self.beyond_float32 |= _underflows(before["logit"])
+                kept = _typical(before["logit"], self._params.typical_p)
+                if kept is not None and _same_but_for_rounding(before, kept, _view(buffer, array)["id"]):
+                    buffer = before[kept]
+                    array = _array(buffer)
             if name == "temperature" and _view(buffer, array)["logit"].max() > _SORTABLE:
                 self.beyond_float32 = True  # divided by a dynamic temperature close to 0
             if name in ("logit_bias", "grammar"):
@@ -151,6 +158,35 @@ def _zipf_overflows(logits: np.ndarray, params: SamplingParams, n_vocab: int) ->
     s = t @ (best[:-1] - best[1:]) / (t @ t)
     k = ((s - 1) * 2 ** (2 * params.mirostat_tau) / (1 - n_vocab ** (1 - s))) ** (1 / s)
     return bool(k >= 2**31 or abs(k - round(k)) < 1e-3 * k)
+
+
+def _underflows(logits: np.ndarray) -> bool:
+    """Whether a probability is 0 in float32, of which llama.cpp's typical takes the logarithm."""
+    return bool(np.ptp(logits.astype(np.float64)) > 80)
+
+
+_ROUNDING = 2e-4
+"""Nats by which llama.cpp's entropy of 151,936 tokens, added up in float32, may be off."""
+
+
+def _typical(logits: np.ndarray, p: float) -> np.ndarray | None:
+    """Places of the locally typical tokens by a plain sort in float64; None where p takes all."""
+    if p >= 1:
+        return None
+    surprisal = np.logaddexp.reduce(logits.astype(np.float64)) - logits.astype(np.float64)
+    mass = np.exp(-surprisal)
+    order = np.argsort(np.abs(surprisal - mass @ surprisal), kind="stable")
+    return order[: int(np.searchsorted(np.cumsum(mass[order]), p, side="right")) + 1]
+
+
+def _same_but_for_rounding(before: np.ndarray, kept: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether llama.cpp's typical kept the tokens at `kept`, but for some that stand at the border."""
+    logits = before["logit"].astype(np.float64)
+    surprisal = np.logaddexp.reduce(logits) - logits
+    distance = np.abs(surprisal - np.exp(-surprisal) @ surprisal)
+    differing = np.setxor1d(before["id"][kept], theirs)
+    at = np.isin(before["id"], differing)
+    return bool((np.abs(distance[at] - distance[kept[-1]]) < _ROUNDING).all())
 
 
 def _array(buffer: np.ndarray) -> Any:

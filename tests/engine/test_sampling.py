@@ -222,7 +222,6 @@ def test_every_sampler_binding_can_be_made_and_freed() -> None:
         NativeSampler.top_k(3),
         NativeSampler.top_p(0.5),
         NativeSampler.min_p(0.1),
-        NativeSampler.typical(0.5),
         NativeSampler.top_n_sigma(1.0),
         NativeSampler.xtc(0.1),
         NativeSampler.temperature(0.7),

@@ -174,11 +174,11 @@ def _request_builder(
             ids = _chat_ids(engine, text, settings, system, notes)
         limits = replace(settings.inference.limits(), ignore_eos=ignore_eos)
         params = settings.inference.sampling_params(seed, engine.vocab.resolve)
-        notes.extend(
-            one.words(engine.vocab)
-            for one in settings.inference.resolved_biases(engine.vocab.resolve)
-            if isinstance(one.spec, str)
-        )
+        biases = settings.inference.resolved_biases(engine.vocab.resolve)
+        if biases and "logit_bias" not in params.order:
+            notes.append("biases and bans do nothing here: the order of the stages leaves out logit_bias")
+        else:
+            notes.extend(one.words(engine.vocab) for one in biases if isinstance(one.spec, str))
         # What a stage had to keep is known from the figures alone.
         return GenerationRequest(prompt_ids=ids, params=params, limits=limits, inspect=trace or _bans_late(params))
 
@@ -270,6 +270,8 @@ class _Answer:
         notes = [*of_prompt, *self._kept()]
         if self.done.reason is FinishReason.LENGTH and self._stream and sys.stderr.isatty():
             notes.append(f"ended after {self.done.usage.generated} tokens: --max-tokens allows more")
+        if self.done.reason is FinishReason.EOS and not self.tokens:
+            notes.append("the answer is empty: the model ended it at once")
         return notes
 
     def _kept(self) -> list[str]:

@@ -126,11 +126,19 @@ def _preset(context: CommandContext, invocation: Invocation) -> None:
         case ("save", *_rest):
             raise UsageError(_("say what to call it, in one word: {line}").format(line="/preset save mine"))
         case (name,):
-            preset = find_preset(name.lower())
-            context.set_settings(preset.settings())
-            context.notify(_("{name}: {settings}").format(name=preset.name, settings=_set_by(preset)))
+            _take(context, find_preset(name.lower()))
         case _:
             raise UsageError(_("/preset takes one name, not {n} words").format(n=len(words)))
+
+
+def _take(context: CommandContext, preset: Preset) -> None:
+    values = preset.settings()
+    moved = [name for name, value in values.items() if context.get_setting(name) != value]
+    context.set_settings(values)
+    text = _("{name}: {settings}").format(name=preset.name, settings=_set_by(preset))
+    if reset := [name for name in moved if name not in preset.values]:
+        text += " · " + _("back to the default: {settings}").format(settings=", ".join(reset))
+    context.notify(text)
 
 
 def _all(context: CommandContext) -> Report:

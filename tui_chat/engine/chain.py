@@ -81,10 +81,10 @@ class Run:
         note = ""
         if stage.name == "grammar":
             self._obey()
-        elif stage.native is not None or stage.bans is not None:
-            stage.apply(candidates)
         elif stage.own is not None:
             note = stage.own(chained)
+        elif stage.native is not None or stage.bans is not None:
+            stage.apply(candidates)
         elif stage.feedback is not None:
             view = candidates.view()
             note = stage.feedback.says()

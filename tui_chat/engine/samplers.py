@@ -57,11 +57,14 @@ class CandidateArray:
 
     def drop_infinite(self) -> int:
         """Take out the candidates with a logit of -inf, which llama.cpp's stages leave where they are; how many."""
+        return self.keep(self.view()["logit"] > -np.inf)
+
+    def keep(self, those: NDArray[np.bool_]) -> int:
+        """Take out all but `those` (n,), in their order; how many went."""
         view = self.view()
-        finite = view["logit"] > -np.inf
-        kept = int(np.count_nonzero(finite))
+        kept = int(np.count_nonzero(those))
         if dropped := len(view) - kept:
-            view[:kept] = view[finite]
+            view[:kept] = view[those]
             self._struct.size = kept
         return dropped
 
@@ -109,11 +112,6 @@ class NativeSampler:
     def min_p(cls, p: float) -> NativeSampler:
         """Keep what has at least this share of the best probability."""
         return cls(lc.llama_sampler_init_min_p(p, 1))
-
-    @classmethod
-    def typical(cls, p: float) -> NativeSampler:
-        """Locally typical sampling."""
-        return cls(lc.llama_sampler_init_typical(p, 1))
 
     @classmethod
     def top_n_sigma(cls, n: float) -> NativeSampler:

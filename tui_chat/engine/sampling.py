@@ -24,7 +24,7 @@ from tui_chat.engine.grammar import Grammar, Verdict
 from tui_chat.engine.samplers import CandidateArray
 from tui_chat.engine.selection import Selection, falling, refuse, select
 from tui_chat.engine.shortcut import Shortcut
-from tui_chat.engine.stages import FLOAT32_HOLDS, REMEMBERING, Stage, make_stages, own_top_p, summed_biases
+from tui_chat.engine.stages import REMEMBERING, Stage, make_stages, summed_biases
 from tui_chat.engine.stages import penalty_window as penalty_window
 from tui_chat.engine.text_bans import TextBans
 from tui_chat.engine.types import TRUNCATING, Candidate, SamplingParams, StageTrace
@@ -104,9 +104,6 @@ class Sampler:
         self._bans = TextBans(vocab, texts, answer) if texts and vocab is not None else None
         stages = make_stages(params, n_vocab, n_ctx, vocab.handle if vocab else None, self._bans)
         self._shortcut = Shortcut(params, stages, self._moved)
-        if (cut := self._shortcut.cut) is not None and cut.name == "top_p" and n_vocab > FLOAT32_HOLDS:
-            cut.close()
-            stages[self._shortcut.n_before] = Stage("top_p", own=own_top_p(params.top_p))
         self._stages = stages
         self._before = stages[: self._shortcut.n_before]
         running = {stage.name: stage for stage in stages}

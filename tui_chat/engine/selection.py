@@ -9,7 +9,7 @@ carried from token to token.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,38 @@ def falling(ids: NDArray[np.int32], logits: NDArray[np.float32]) -> tuple[NDArra
 
 
 _ALL_BUT_SIGN = np.int32(0x7FFFFFFF)
+
+_BINS, _BINS_A_NAT = 2048, 64
+_SOME = float(np.finfo(np.float64).tiny)
+
+
+def smallest_set(
+    keys: NDArray[np.float64], mass: NDArray[np.float64], wanted: float, *, reached: bool
+) -> NDArray[np.bool_]:
+    """The fewest elements, at least one, by rising key, whose mass is enough; all of them where it never is.
+
+    Mass is first counted in bins of the keys, so that only the bin where it becomes enough has to be sorted.
+
+    Args:
+        keys: (n,) from 0 on; where they are equal the first come first.
+        mass: (n,) of each.
+        wanted: How much.
+        reached: Whether exactly `wanted` is enough, or only more.
+
+    Returns:
+        (n,) whether it belongs to the set.
+    """
+    bins = np.minimum(keys * _BINS_A_NAT, _BINS - 1).astype(np.int32)
+    until = np.cumsum(np.bincount(bins, weights=mass, minlength=_BINS))
+    side: Literal["left", "right"] = "left" if reached else "right"
+    wanted = max(wanted, _SOME)
+    last = int(np.searchsorted(until, wanted, side=side))
+    kept = bins < last
+    edge = np.flatnonzero(bins == last)
+    edge = edge[np.argsort(keys[edge], kind="stable")]
+    before = until[last - 1] if last else 0.0
+    kept[edge[: int(np.searchsorted(before + np.cumsum(mass[edge]), wanted, side=side)) + 1]] = True
+    return kept
 
 
 def refuse(logits: NDArray[np.float32], highest: float, position: int) -> NoReturn:

@@ -1,8 +1,9 @@
 """How each stage of the chain is made from the settings: llama.cpp's own samplers, and what stands in for some of them.
 
 llama.cpp leaves tokens that a ban, top-n-σ or a temperature of 0 removed in the array, with a logit of -inf, where
-later stages stumble over them: typical reckons with NaN, and mirostat 1 too. Here what is removed is gone. One later
-stage counts what is gone, dynamic temperature: `Chained.ghosts` is how many there would be.
+later stages stumble over them: mirostat 1 reckons with NaN. Here what is removed is gone. One later stage counts that,
+dynamic temperature: `Chained.ghosts` is how many there would be. Typical reckons with NaN there too, and wherever
+float32 takes a probability for 0, and it sorts twice: here it is ours, in float64.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tui_chat.engine.feedback import Feedback, make_feedback
 from tui_chat.engine.samplers import CandidateArray, NativeSampler
-from tui_chat.engine.selection import falling
+from tui_chat.engine.selection import falling, smallest_set
 from tui_chat.engine.text_bans import TextBans
 from tui_chat.engine.types import TRUNCATING, SamplingParams
 from tui_chat.errors import SamplingError
@@ -25,8 +27,8 @@ ELEMENTWISE = frozenset({"logit_bias", "grammar", "penalties", "dry", "temperatu
 """Stages that treat each token by itself, so that a truncation behind them may be anticipated."""
 
 FLOAT32_HOLDS = 4096
-"""Up to so many tokens llama.cpp's own top-p and top-n-σ serve at the head of a chain. Of 151,936 numbers its sums in
-float32 are off in the fifth digit, and a pool of the best could not follow them: there the same is done in float64."""
+"""Up to so many tokens llama.cpp's own top-p and top-n-σ serve. Of 151,936 numbers its sums in float32 are off in the
+fifth digit, which a pool of the best could not follow, and its sort takes long: there the same is done in float64."""
 
 REMEMBERING = frozenset({"penalties", "dry"})
 """Stages that look at the last tokens."""
@@ -69,7 +71,7 @@ class Stage:
     name: str
     native: NativeSampler | None = None
     own: Callable[[Chained], str] | None = None
-    """Changes the candidates; gives what to note of it."""
+    """Changes the candidates in place of the native sampler; gives what to note of it."""
     feedback: Feedback | None = None
     bans: TextBans | None = None
     """The banned texts, of the stage of the biases."""
@@ -133,6 +135,12 @@ def make_stages(
                 found.append(Stage(name, own=_top_n_sigma(params.top_n_sigma)))
             elif params.top_n_sigma > 0:
                 found.append(Stage(name, native=NativeSampler.top_n_sigma(params.top_n_sigma)))
+        elif name == "typical":
+            if params.typical_p < 1:
+                found.append(Stage(name, own=_typical(params.typical_p)))
+        elif name == "top_p":
+            if params.top_p < 1:
+                found.append(_top_p(params.top_p))
         elif name == "temperature" and params.dynatemp_range > 0:
             found.append(Stage(name, own=_dynamic_temperature(params)))
         elif name in ("mirostat", "adaptive_p"):
@@ -177,10 +185,6 @@ def _make_native(name: str, p: SamplingParams, n_vocab: int, n_ctx: int, vocabul
             )
         case "top_k" if p.top_k > 0:
             return NativeSampler.top_k(p.top_k)
-        case "typical" if p.typical_p < 1:
-            return NativeSampler.typical(p.typical_p)
-        case "top_p" if p.top_p < 1:
-            return NativeSampler.top_p(p.top_p)
         case "min_p" if p.min_p > 0:
             return NativeSampler.min_p(p.min_p)
         case "xtc" if p.xtc_probability > 0 and p.xtc_threshold <= 0.5:
@@ -208,24 +212,50 @@ def _top_n_sigma(n: float) -> Callable[[Chained], str]:
     return cut
 
 
-def own_top_p(p: float) -> Callable[[Chained], str]:
-    """`llama_sampler_top_p_apply` for a chain that it begins: the smallest set of the best whose sum reaches p.
+def _top_p(p: float) -> Stage:
+    """`llama_sampler_top_p_apply`: the smallest set of the best whose sum reaches p.
 
-    llama.cpp adds in float32; this is float64, and can be told the sum over candidates that are not in the array.
+    It is llama.cpp's for few candidates, ours for many and where the array holds but the best of them.
     """
+    native = NativeSampler.top_p(p)
 
     def cut(chained: Chained) -> str:
-        view = chained.candidates.view()
-        ids, logits = falling(view["id"], view["logit"])
-        exact = logits.astype(np.float64)
-        if (log_total := chained.log_total) is None:
-            log_total = exact[0] + math.log(np.exp(exact - exact[0]).sum())
-        exact -= log_total
-        reached = int(np.searchsorted(np.cumsum(np.exp(exact)), p)) + 1
-        chained.candidates.fill(ids[:reached], logits[:reached])
+        if len(chained.candidates) <= FLOAT32_HOLDS and chained.log_total is None:
+            chained.candidates.apply(native)
+        else:
+            surprisal, mass = _surprisal(chained)
+            chained.candidates.keep(smallest_set(surprisal, mass, p, reached=True))
+        return ""
+
+    return Stage("top_p", native=native, own=cut)
+
+
+def _typical(p: float) -> Callable[[Chained], str]:
+    """`llama_sampler_typical_apply`: the smallest set of those nearest to the mean surprisal whose sum exceeds p."""
+
+    def cut(chained: Chained) -> str:
+        surprisal, mass = _surprisal(chained)
+        surprisal -= float(mass @ surprisal)
+        chained.candidates.keep(smallest_set(np.abs(surprisal, out=surprisal), mass, p, reached=False))
         return ""
 
     return cut
+
+
+def _surprisal(chained: Chained) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Surprisals (n,), nats, and probabilities (n,) of the candidates, all of them finite."""
+    surprisal = chained.candidates.view()["logit"].astype(np.float64)
+    log_total = chained.log_total
+    if log_total is None:
+        surprisal -= surprisal.max()
+        mass = np.exp(surprisal)
+        total = mass.sum()
+        mass /= total
+        surprisal -= math.log(total)
+    else:
+        surprisal -= log_total
+        mass = np.exp(surprisal)
+    return np.negative(surprisal, out=surprisal), mass
 
 
 def _dynamic_temperature(p: SamplingParams) -> Callable[[Chained], str]:

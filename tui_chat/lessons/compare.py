@@ -199,7 +199,7 @@ class Comparison:
             Lanes(tuple(_lane(number, run, parted) for number, run in enumerate(self.runs, 1)), _LANE_WIDTH),
         ]
         if done:
-            blocks += [Words(_where(self.runs, parted)), _table(self.runs, parted)]
+            blocks += [Words(_where(self.runs, parted)), _table(self.runs, parted), Words(_columns(), Tone.DIM)]
         return blocks
 
     def _document(self, engine: Engine, parted: int | None) -> Mapping[str, object]:
@@ -273,6 +273,13 @@ def _where(runs: Sequence[LaneRun], parted: int | None) -> str:
     ).format(n=parted + 1, mark=MARK, picks=picks)
 
 
+def _columns() -> str:
+    return _(
+        "surprisal: mean of its tokens, nats. KL: how differently from lane 1 it expects the next token, mean. KL "
+        "drawn: the same behind the sampler chains, until they part; ∞ where one chain cuts what the other may draw."
+    )
+
+
 def _table(runs: Sequence[LaneRun], parted: int | None) -> Table:
     """What can be told of each lane in figures."""
 
@@ -290,10 +297,10 @@ def _table(runs: Sequence[LaneRun], parted: int | None) -> Table:
         for number, run in enumerate(runs, 1)
     )
     columns = (
-        Column(_("lane"), grows=True),
+        Column(_("lane"), grows=True, wraps=True),
         Column(_("tokens"), "right"),
         Column(_("surprisal"), "right"),
         Column(_("KL"), "right"),
-        Column(_("KL of the draw, before"), "right"),
+        Column(_("KL drawn"), "right"),
     )
     return Table(columns, rows)
