@@ -30,10 +30,10 @@ _SKILLS: tuple[tuple[Skill, float], ...] = (
 )
 """What is spoken of in English only, with its share of the subjects."""
 
-_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 36.0, 17.0, 5.0, 12.0
+_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 30.0, 14.0, 6.0, 12.0
 """Shares of what is spoken of in every language."""
 
-_OPENINGS = 0.7
+_OPENINGS = 0.6
 """Share of the dialogues that only open an answer to one question. In how many wordings a topic is asked about is most
 of what there is to learn, and this is the cheapest way to see them all."""
 

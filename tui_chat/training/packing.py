@@ -119,7 +119,7 @@ def pack(
         length: Predicted tokens of a row.
         pad_id: Fills what is left over.
         prompt_weight: Loss weight of what the model is given: 0 to learn from the answers alone, 1 from everything.
-        opening_weight: Of the first `OPENING` tokens of what it writes itself.
+        opening_weight: Of the first `OPENING` tokens of an answer that is only begun.
 
     Raises:
         ValueError: Not one dialogue fits.
@@ -224,17 +224,17 @@ def loss_weights(
     Args:
         own: (n,) whether the model itself writes it.
         prompt_weight: Of the others.
-        opening_weight: Of the first `OPENING` of each stretch of its own.
-        opened: Give the token that ends it no weight.
+        opening_weight: Of the first `OPENING` of each stretch of its own, where it is opened.
+        opened: Whether it is only begun: the token that ends it has no weight then.
 
     Returns:
         (n,), 1 for the rest of its own.
     """
     weights = np.where(own, 1.0, prompt_weight).astype(np.float32)
-    for begin in np.flatnonzero(np.diff(own, prepend=False) & own):
-        opening = slice(begin, begin + OPENING)
-        weights[opening][own[opening]] = opening_weight
     if opened:
+        for begin in np.flatnonzero(np.diff(own, prepend=False) & own):
+            opening = slice(begin, begin + OPENING)
+            weights[opening][own[opening]] = opening_weight
         weights[-1] = 0.0
     return weights
 
