@@ -115,7 +115,7 @@ class TrainConfig:
     prompt_weight: float = 0.1
     """Loss weight of tokens a model is given. Not 0: it could not continue a user's text at all."""
     opening_weight: float = 1.0
-    """Loss weight of the first `OPENING` tokens of answers that are only begun: they decide what the others are about."""
+    """Loss weight of the first `OPENING` tokens of an answer that is only begun: they decide about the others."""
 
     precision: Precision = Precision.AUTO
     compile: Compile = Compile.AUTO

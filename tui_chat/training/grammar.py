@@ -20,17 +20,17 @@ from tui_chat.training.wording import first_sentence, vary
 Skill = Callable[[Sources, Random, bool], list[Exchange]]
 
 _SKILLS: tuple[tuple[Skill, float], ...] = (
-    (calculations.arithmetic, 21),
+    (calculations.arithmetic, 25),
     (calculations.counting, 4),
     (skills.fact, 7),
     (skills.name, 7),
     (skills.story, 3),
-    (structured.json_answer, 9),
+    (structured.json_answer, 10),
     (structured.repeat, 9),
 )
 """What is spoken of in English only, with its share of the subjects."""
 
-_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 30.0, 14.0, 6.0, 12.0
+_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 24.0, 12.0, 6.0, 12.0
 """Shares of what is spoken of in every language."""
 
 _OPENINGS = 0.6
