@@ -23,6 +23,7 @@ BELOW_LESSONS = {"chat", "display", "language", "engine", "models", "checkpoints
 
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
+    "interrupts": set(),
     "startup": set(),
     "paths": {"errors"},
     "engine": {"errors"},
@@ -36,8 +37,8 @@ MAY_USE: dict[str, set[str]] = {
     "lessons": BELOW_LESSONS,
     "commands": {"lessons", *BELOW_LESSONS},
     "ui": {"commands", "lessons", "themes", "startup", *BELOW_LESSONS},
-    "training": {"checkpoints", "paths", "errors"},
-    "cli": {"ui", "commands", "lessons", "themes", "startup", "training", *BELOW_LESSONS},
+    "training": {"checkpoints", "interrupts", "paths", "errors"},
+    "cli": {"ui", "commands", "lessons", "themes", "interrupts", "startup", "training", *BELOW_LESSONS},
     "__main__": {"cli"},
 }
 """Room to the rooms it may import from, besides itself. A dotted name allows that module alone."""

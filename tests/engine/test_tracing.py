@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_chat.engine.expsums import ExpSums, exp_sums_numpy
+from tui_chat.engine.expsums import Deviation, ExpSums, exp_sums_numpy
 from tui_chat.engine.sampling import Sampler
 from tui_chat.engine.tracing import Tracer, rank
 from tui_chat.engine.types import SamplingParams
@@ -35,6 +35,16 @@ def test_sums_with_and_without_ggml_agree(n: int, seed: int, banned: bool) -> No
         logits[rng.integers(0, n)] = -np.inf
     highest = float(logits.max())
     assert ExpSums()(logits, highest) == pytest.approx(exp_sums_numpy(logits, highest), rel=2e-5, abs=3e-5)
+
+
+@given(st.integers(1, 40_000), st.integers(0, 2**32 - 1), st.floats(-50, 50), st.sampled_from((0.0, 0.1, 0.9)))
+def test_deviation_matches_float64(n: int, seed: int, mean: float, banned: float) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(mean, 3, n).astype(np.float32)
+    logits[rng.random(n) < banned] = -np.inf
+    logits[rng.integers(0, n)] = mean
+    exact = logits[logits > -np.inf].std(dtype=np.float64)
+    assert Deviation()(logits) == pytest.approx(exact, rel=1e-5, abs=1e-4)
 
 
 def test_uniform_and_certain_distributions() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 
@@ -13,8 +12,7 @@ from hypothesis import strategies as st
 
 from tests.lessons.arithmetic import can_be_true
 from tests.lessons.contracts import check
-from tui_chat.chat.conversation import CHANGED, Conversation, Role
-from tui_chat.chat.trace_file import PERIODS, params_document
+from tui_chat.chat.conversation import Conversation, Role
 from tui_chat.cli.program import run
 from tui_chat.engine.engine import Engine
 from tui_chat.engine.sampling import Sampler
@@ -206,8 +204,12 @@ def test_a_bias_that_was_asked_for_by_a_text_counts_as_it_ran() -> None:
     params = replace(PLAIN, logit_bias=((0, 1.5), (1, -math.inf)), repeat_penalty=2, repeat_last_n=3)
     seen = seen_after([4.0, 3.0, -9.0], params, [0])
     asked = {**seen.settings, "logit_bias": [["however", 1.5], ["x", "-inf"]]}
-    by_text = json.loads(json.dumps({**asked, PERIODS: [[0, params_document(params)]]}, allow_nan=False))
-    for settings_ in (seen.settings, by_text):
+    conversation = Conversation()
+    conversation.append(Role.USER, "hi")
+    message = conversation.begin_answer(model="pocket", settings=asked)
+    ran = [params] * len(seen.tokens)
+    by_text = Inspected.of(message, seen.tokens, 0, prompt_ids=(), model=None, piece_of=lambda _: None, ran=ran)
+    for settings_ in (seen.settings, by_text.settings):
         assert working("repeat-penalty", replace(seen, settings=settings_)).lines == ("5.5000 ÷ 2 = 2.7500",)
     unknown = working("repeat-penalty", replace(seen, settings=asked))
     assert unknown.lines == () and "logit_bias was not kept" in unknown.notes[0]
@@ -244,11 +246,6 @@ def test_what_was_not_kept_is_said_to_be_missing(pocket: Engine) -> None:
 
 def test_settings_that_did_not_stay_are_not_taken_for_the_cause() -> None:
     seen = seen_after(HALVES, replace(PLAIN, temperature=0.7, top_p=0.8), [0, 1, 2], n_prompt=0)
-    changed = replace(seen, settings={**seen.settings, CHANGED: {"temperature": 3}})
-    assert "temperature was changed" in reason("temperature", changed)
-    assert working("top-p", changed).lines
-    later = replace(seen, settings={**seen.settings, CHANGED: {"temperature": 4}})
-    assert working("temperature", later).value == 0.7
     for name, other in (("temperature", 1.5), ("temperature", 1.0), ("top_p", 0.2), ("top_k", 2), ("seed", 5)):
         figure = {"seed": "u"}.get(name, name.replace("_", "-"))
         assert reason(figure, replace(seen, settings={**seen.settings, name: other})) == str(disagreement())
@@ -269,6 +266,9 @@ def test_a_message_and_its_tokens() -> None:
     assert look(None, []).index is None
     assert look(1, tokens).setting("temperature") == 0.7
     assert look(1, tokens).prompt_ids is None
+    ran = [SamplingParams(temperature=at / 10) for at in (7, 7, 9)]
+    later = Inspected.of(message, tokens, 2, prompt_ids=(), model=None, piece_of=lambda _: None, ran=ran)
+    assert later.setting("temperature") == 0.9
 
 
 def test_names() -> None:

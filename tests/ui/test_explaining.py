@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.ui.scripted import INFO, ScriptedWorker, make_app, make_token, ready, settle, type_in
 from tests.ui.test_chat_screen import NARROW, WIDE, shown
 from tests.ui.test_with_engine import real_app
-from tui_chat.chat.conversation import CHANGED, Role
+from tui_chat.chat.conversation import Role
 from tui_chat.config import InferenceSettings
+from tui_chat.engine.types import GeneratedToken, SettingsChanged
 from tui_chat.models.resolve import builtin_path
 from tui_chat.ui.app import TuiChatApp
 from tui_chat.ui.commanding import AppCommands
@@ -22,6 +25,14 @@ needs_model = pytest.mark.skipif(not builtin_path().is_file(), reason="the built
 
 def card_text(app: TuiChatApp) -> str:
     return app.chat.query(ReportCard).last().text
+
+
+def cut_to(top_k: int, token: GeneratedToken) -> GeneratedToken:
+    """The token as if top-k had left so many."""
+    trace = token.trace
+    assert trace is not None
+    stages = tuple(replace(stage, survivors=min(top_k, stage.survivors)) for stage in trace.stages)
+    return replace(token, trace=replace(trace, stages=stages))
 
 
 @pytest.mark.parametrize("size", [NARROW, WIDE])
@@ -93,16 +104,18 @@ async def test_while_an_answer_streams_figures_are_explained_at_once() -> None:
         await type_in(pilot, "/why top-k")
         await settle(pilot, lambda: "/why top-k" in shown(app), "the card")
         assert "min(40, 64) = 40" in card_text(app)
-        later = [make_token(3 + at, piece, 0.02) for at, piece in enumerate((b" a", b" small", b" piece"))]
+        worker.report(SettingsChanged(worker.requests[-1], 3, worker.params[-1]))
+        later = [cut_to(7, make_token(3 + at, piece, 0.02)) for at, piece in enumerate((b" a", b" small", b" piece"))]
         worker.say(" a small piece", later)
         await settle(pilot, lambda: len(app.chat.query_one(TokenStrip).tokens) == 6, "more tokens")
         await type_in(pilot, "/why top-k")
         await settle(pilot, lambda: len(app.chat.query(ReportCard)) == 2, "another card")
-        assert "top_k was changed while this answer was written" in card_text(app)
+        assert "min(7, 64) = 7" in card_text(app)
         worker.finish()
         await settle(pilot, lambda: not app.session.answering, "the end")
-        message = app.session.conversation.tip
-        assert message is not None and message.settings[CHANGED] == {"top_k": 3}
+        await type_in(pilot, "/why top-k")
+        await settle(pilot, lambda: len(app.chat.query(ReportCard)) == 3, "the card of the answer that is kept")
+        assert "min(7, 64) = 7" in card_text(app)
 
 
 async def test_what_is_inspected_is_known_to_commands() -> None:

@@ -165,6 +165,25 @@ async def test_what_is_written_is_not_taken_for_steps() -> None:
         assert worker.cancelled
 
 
+@pytest.mark.parametrize("end", [("t", "e", "m", "p", "space", "0", "enter"), ("backspace",)])
+async def test_a_command_gives_back_what_was_being_written(end: tuple[str, ...]) -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await waiting(pilot, worker)
+        box = app.chat.query_one(MessageInput)
+        await pilot.press("shift+tab", *"next", "tab")
+        await settle(pilot, lambda: panel(app).has_focus and box.text == "next", "the draft")
+        await pilot.press("slash")
+        await settle(pilot, lambda: box.text == "/" and box.has_focus, "the command")
+        await pilot.press(*end)
+        await settle(pilot, lambda: box.text == "next", "the draft again")
+        assert bool(worker.params) == (len(end) > 1)
+        box.put("")
+        await pilot.pause()
+        assert not box.text
+
+
 async def test_a_new_conversation_has_nothing_that_waits() -> None:
     worker = ScriptedWorker()
     app = make_app(worker)

@@ -14,9 +14,6 @@ from enum import StrEnum
 
 from tui_chat.engine.types import FinishReason, Timings, Usage
 
-CHANGED = "changed"
-"""Key in an answer's settings: name of a setting to how many tokens there were when it was changed."""
-
 
 class Role(StrEnum):
     """Who speaks, in the words that chat templates use."""

@@ -22,6 +22,7 @@ from tui_chat.engine.types import (
 )
 from tui_chat.engine.worker import EngineWorker
 from tui_chat.errors import CancelledError
+from tui_chat.interrupts import on_interrupt
 from tui_chat.models.resolve import ModelSpec, file_of, parse_spec, spec_from_settings
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class LoadedModel:
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self._path, self._options = path, settings.llm.load_options(settings.tokenizer.eos_token)
-        self._events: queue.Queue[EngineEvent] = queue.Queue()
+        self._events: queue.SimpleQueue[EngineEvent] = queue.SimpleQueue()
         self._worker = EngineWorker(self._events.put)
         self.info: ModelInfo
 
@@ -81,22 +82,15 @@ class LoadedModel:
         Raises:
             TuiChatError: It could not be made.
         """
-        self._worker.generate(build)
-        interrupted = False
-        while True:
-            try:
+        request_id = self._worker.generate(build)
+        with on_interrupt(lambda: self._worker.cancel(request_id)):
+            while True:
                 event = self._events.get(timeout=_POLL_S)
-            except KeyboardInterrupt:
-                if interrupted:
-                    raise
-                interrupted = True
-                self._worker.cancel()
-                continue
-            if isinstance(event, GenerationFailed):
-                raise event.error
-            yield event
-            if isinstance(event, GenerationFinished):
-                return
+                if isinstance(event, GenerationFailed):
+                    raise event.error
+                yield event
+                if isinstance(event, GenerationFinished):
+                    return
 
 
 def find_model(loaded: LoadedSettings, model: str | None, *, offline: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""The two sums behind logsumexp and entropy, in one walk over the vocabulary.
+"""Sums over the vocabulary in one walk: the two behind logsumexp and entropy, and the two of a standard deviation.
 
 numpy takes five passes over arrays larger than a cache (subtract, exp, sum, multiply, sum), right after the weights of
 the model went through that cache. ggml's own vector functions do them a chunk at a time while it lies in the first
@@ -19,6 +19,8 @@ from tui_chat.engine.llama import LIB_DIR
 
 _CHUNK = 8192
 """float32 numbers; three such chunks lie in a first-level cache of 96 KiB, and partial sums stay short."""
+_SAMPLED = 1024
+"""How many logits tell about where the mean lies."""
 
 
 class _VectorFunctions:
@@ -89,6 +91,38 @@ class ExpSums:
             finite = logits[logits > -np.inf]
             return self(finite, highest) if len(finite) < n else exp_sums_numpy(logits, highest)
         return total, weighted - highest * total
+
+
+class Deviation:
+    """Computes the standard deviation of many logits; those at -inf do not count.
+
+    A chunk at a time, because a second array of that size falls out of the cache, and because BLAS takes threads of its
+    own to a long product, which wait for those of the model.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = np.empty(_CHUNK, np.float32)
+        self._ones = np.ones(_CHUNK, np.float32)
+
+    def __call__(self, logits: NDArray[np.float32]) -> float:
+        """The square root of the mean squared distance from the mean.
+
+        Args:
+            logits: (n,) float32, at least one of them finite, no NaN and no +inf.
+        """
+        n = len(logits)
+        near = logits[:: max(1, n // _SAMPLED)].mean(dtype=np.float64)
+        if near > -np.inf:
+            # Sums of distances from about the mean lose nothing in float32, chunk by chunk.
+            total = squares = 0.0
+            for start in range(0, n, _CHUNK):
+                chunk = logits[start : start + _CHUNK]
+                off = np.subtract(chunk, np.float32(near), out=self._scratch[: len(chunk)])
+                total += float(off.dot(self._ones[: len(chunk)]))
+                squares += float(off.dot(off))
+            if total > -math.inf:
+                return math.sqrt(max(0.0, squares / n - (total / n) ** 2))
+        return self(logits[logits > -np.inf])
 
 
 def exp_sums_numpy(logits: NDArray[np.float32], highest: float) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_chat.engine.expsums import ExpSums
+from tui_chat.engine.expsums import Deviation, ExpSums
 from tui_chat.engine.feedback import Mirostat
 from tui_chat.engine.grammar import Grammar, Verdict
 from tui_chat.engine.selection import Selection, select
@@ -71,7 +71,7 @@ class Shortcut:
             self._find = self._mirostat
         self._temperature = np.float32(params.temperature) if scaled else None
         self._mirostat_stage = feedback if isinstance(feedback, Mirostat) else None
-        self._exp_sums = ExpSums()
+        self._exp_sums, self._deviation = ExpSums(), Deviation()
         self.room = max(_AT_LEAST, params.top_k if self._find == self._top_k else 0)
         """How many of the best logits `pool` wants to be given, besides those that were moved."""
 
@@ -131,14 +131,10 @@ class Shortcut:
 
     def _top_n_sigma(self, logits: Logits, best: Selection, touched: Ids, grammar: Grammar | None) -> Pool | None:
         base, verdict = self._exact_base(logits, touched, grammar)
-        finite = base if base.min() > -np.inf else base[base > -np.inf]
-        if not len(finite):
+        highest = float(base.max())
+        if highest == -math.inf:
             return None
-        mean = float(finite.mean(dtype=np.float64))
-        off = finite - np.float32(mean)
-        error = float(off.mean(dtype=np.float64))
-        sigma = math.sqrt(max(0.0, float(np.dot(off, off)) / len(off) - error * error))
-        bound = float(finite.max()) - self._params.top_n_sigma * sigma
+        bound = highest - self._params.top_n_sigma * self._deviation(base)
         return Pool(np.flatnonzero(base >= bound), verdict, bound)
 
     def _top_p(self, logits: Logits, best: Selection, touched: Ids, grammar: Grammar | None) -> Pool | None:

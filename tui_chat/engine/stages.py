@@ -235,7 +235,8 @@ def _typical(p: float) -> Callable[[Chained], str]:
 
     def cut(chained: Chained) -> str:
         surprisal, mass = _surprisal(chained)
-        surprisal -= float(mass @ surprisal)
+        # einsum, since BLAS starts threads of its own for a long product.
+        surprisal -= float(np.einsum("i,i", mass, surprisal))
         chained.candidates.keep(smallest_set(np.abs(surprisal, out=surprisal), mass, p, reached=False))
         return ""
 
@@ -271,7 +272,7 @@ def _dynamic_temperature(p: SamplingParams) -> Callable[[Chained], str]:
         exact -= exact.max()
         e = np.exp(exact)
         total = e.sum()
-        entropy = max(0.0, math.log(total) - float(e @ exact) / total)
+        entropy = max(0.0, math.log(total) - float(np.einsum("i,i", e, exact)) / total)
         temperature = low + (high - low) * (entropy / math.log(n)) ** p.dynatemp_exponent
         if temperature <= 0:
             ids, logits = falling(view["id"], view["logit"])

@@ -4,12 +4,12 @@ from."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
-from tui_chat.chat.conversation import CHANGED, Message, Role
+from tui_chat.chat.conversation import Message, Role
 from tui_chat.display.text import piece_label
-from tui_chat.engine.types import GeneratedToken, ModelInfo, Timings, TokenTrace, Usage
+from tui_chat.engine.types import GeneratedToken, ModelInfo, SamplingParams, Timings, TokenTrace, Usage
 from tui_chat.language import _
 from tui_chat.lessons.allocation import Allocation
 
@@ -66,7 +66,7 @@ class Inspected:
     prompt_ids: Sequence[int] | None = None
     """What stood before the answer."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """The sampling settings by their names, as the answer was begun; `CHANGED` tells what did not stay."""
+    """The sampling settings by their names, as this token was drawn."""
     usage: Usage | None = None
     timings: Timings | None = None
     written_by: str | None = None
@@ -88,6 +88,7 @@ class Inspected:
         prompt_ids: Sequence[int] | None,
         model: ModelInfo | None,
         piece_of: Callable[[int], bytes | None],
+        ran: Sequence[SamplingParams] | None = None,
     ) -> Inspected:
         """A token of a conversation.
 
@@ -98,6 +99,7 @@ class Inspected:
             prompt_ids: What stood before it, where that was kept.
             model: The one that is loaded.
             piece_of: Gives a token's bytes.
+            ran: The settings each of the tokens was drawn with; None where only those it was begun with are known.
         """
         answer = message.role is Role.ASSISTANT
         place, note = _place(tokens, index)
@@ -107,7 +109,7 @@ class Inspected:
             index=place,
             note=note,
             prompt_ids=prompt_ids or None,
-            settings=message.settings,
+            settings=message.settings if ran is None or place is None else {**message.settings, **asdict(ran[place])},
             usage=message.usage,
             timings=message.timings,
             written_by=message.model if answer or model is None else model.name,
@@ -216,9 +218,9 @@ class Inspected:
         """A number among the settings this token was drawn with.
 
         Raises:
-            NotKnownError: It was not kept, or was changed while the answer was written.
+            NotKnownError: It was not kept.
         """
-        value = self._kept(name)
+        value = self.settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise NotKnownError(_("the setting {name} was not kept with this answer").format(name=name))
         return value
@@ -230,20 +232,10 @@ class Inspected:
         Raises:
             NotKnownError: As for `setting`.
         """
-        order = self._kept("order")
+        order = self.settings.get("order")
         if not isinstance(order, list | tuple):
             raise NotKnownError(_("the setting {name} was not kept with this answer").format(name="order"))
         return order
-
-    def _kept(self, name: str) -> object:
-        changed = self.settings.get(CHANGED)
-        if isinstance(changed, Mapping) and name in changed and (self.index or 0) >= changed[name]:
-            raise NotKnownError(
-                _("{name} was changed while this answer was written; its value at this token was not kept").format(
-                    name=name
-                )
-            )
-        return self.settings.get(name)
 
     def stage(self, name: str) -> Stage | None:
         """A stage of the chain this token went through; None where it was off.

@@ -8,12 +8,10 @@ the counts are given and nothing is reckoned.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import cast
 
-from tui_chat.chat.trace_file import PERIODS
 from tui_chat.display import figures
 from tui_chat.engine.types import TokenTrace
 from tui_chat.language import _, n_
@@ -140,9 +138,6 @@ def _logit_before(seen: Inspected, name: str) -> float:
 def _bias(seen: Inspected) -> float:
     """What was added to the logit of the chosen token."""
     pairs = seen.settings.get("logit_bias", ())
-    # The tokens that texts and patterns were found to mean are kept with the settings as they ran.
-    for first, params in cast("Sequence[tuple[int, Mapping[str, object]]]", seen.settings.get(PERIODS, ())):
-        pairs = params["logit_bias"] if first <= (seen.index or 0) else pairs
     if not isinstance(pairs, list | tuple) or any(
         isinstance(token, str) and value is not None and math.isfinite(float(value)) for token, value in pairs
     ):

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 
 from tui_chat.checkpoints.facts import CheckpointFacts
 from tui_chat.errors import CancelledError, TuiChatError
+from tui_chat.interrupts import on_interrupt
 from tui_chat.training import events
 from tui_chat.training.checkpoint import what_is_kept
 from tui_chat.training.config import TrainConfig
@@ -153,22 +153,6 @@ def _companion(rank: int, job: Job, meeting: Path) -> None:
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
     """Take Ctrl+C and SIGTERM as a wish to stop at the end of a step; gives what tells whether one came."""
-    if threading.current_thread() is not threading.main_thread():
-        # Only the main thread may say what a signal does.
-        yield lambda: False
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     asked = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
+    with on_interrupt(asked.set, signal.SIGINT, signal.SIGTERM):
         yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -264,6 +264,7 @@ class AppCommands:
 
     def inspected(self) -> Inspected:
         from tui_chat.lessons.inspected import Inspected
+        from tui_chat.ui.written import settings_of
 
         session, shown, told = self._session, self._chat.inspected_id, self._chat.told
         answer, conversation = session.answer, session.conversation
@@ -280,13 +281,15 @@ class AppCommands:
             prompt_ids = answer.prompt_ids[: answer.n_prompt]
         if (given := told.given(message.id)) is not None:
             prompt_ids = given.ids[: given.start]
+        tokens = told.tokens(message)
         return Inspected.of(
             message,
-            told.tokens(message),
+            tokens,
             inspector.selected if message.id == shown else None,
             prompt_ids=prompt_ids,
             model=session.model,
             piece_of=session.piece_of,
+            ran=settings_of(session, message, len(tokens)) if message.role is Role.ASSISTANT else None,
         )
 
     def view(self) -> str:

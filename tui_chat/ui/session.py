@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
-from tui_chat.chat.conversation import CHANGED, Conversation, Message
+from tui_chat.chat.conversation import Conversation, Message
 from tui_chat.config import Settings
 from tui_chat.engine.bias import first_pieces
-from tui_chat.engine.types import Bias, GeneratedToken, GenerationStarted, SamplingParams
+from tui_chat.engine.types import Bias, GeneratedToken, GenerationStarted
 from tui_chat.ui.conversing import Conversing
 from tui_chat.ui.current_model import CurrentModel, ModelEvent
 from tui_chat.ui.news import BiasesResolved, BiasSpec, News, PiecesRead
 from tui_chat.ui.ports import Archive, Ask, BuildRequest, Downloads, Worker
-from tui_chat.ui.progress import Answer, AnswerEvent
-from tui_chat.ui.tuning import LIVE_FIELDS, bias_spec, field_of, live_params, resolve_beside
+from tui_chat.ui.progress import AnswerEvent
+from tui_chat.ui.tuning import bias_spec, field_of, live_params, resolve_beside
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -254,14 +254,5 @@ class Session(Conversing):
             resolve_beside(self.inference, self.lend, self._report)
         params = live_params(answer.params, self.inference, self._biases[spec])
         if params != answer.params:
-            self._note_changes(answer, params)
             answer.params = params
             self._worker.set_params(params)
-
-    def _note_changes(self, answer: Answer, params: SamplingParams) -> None:
-        """Keeps with the message which settings did not stay as it was begun with, and from which token on."""
-        message = self.conversation[answer.message_id]
-        names = (*LIVE_FIELDS, "logit_bias")
-        changed = {name: len(answer.tokens) for name in names if getattr(params, name) != getattr(answer.params, name)}
-        known = cast("Mapping[str, int]", message.settings.get(CHANGED, {}))
-        self.conversation.update(replace(message, settings={**message.settings, CHANGED: {**changed, **known}}))

@@ -72,7 +72,7 @@ def text_of_answer(session: Session, message_id: str, *, coming: bool = False) -
     if answer is not None and answer.message_id == message_id and answer.params is not None:
         before = answer.prompt_ids[: answer.n_prompt]
         pending = (answer.pending.token,) if coming and answer.pending is not None else ()
-    ran = _settings_of(session, message, len(tokens) + len(pending))
+    ran = settings_of(session, message, len(tokens) + len(pending))
     if before is None or ran is None:
         return None
     return Text(tuple(before), (*tokens, *pending), ran, model)
@@ -128,7 +128,7 @@ class PresentSettings:
         return replace(params, logit_bias=self._biases[1], grammar=self._grammar[1])
 
 
-def _settings_of(session: Session, message: Message, n: int) -> tuple[SamplingParams, ...] | None:
+def settings_of(session: Session, message: Message, n: int) -> tuple[SamplingParams, ...] | None:
     """The settings that each of the first `n` tokens was drawn with; None where they were not kept."""
     answer = session.answer
     if answer is not None and answer.message_id == message.id and answer.changes:
@@ -146,7 +146,7 @@ def _settings_of(session: Session, message: Message, n: int) -> tuple[SamplingPa
     old = message.forked_from
     if message.n_kept and old is not None and old in session.conversation:
         kept = min(n, message.n_kept)
-        ran[:kept] = _settings_of(session, session.conversation[old], kept) or ran[:kept]
+        ran[:kept] = settings_of(session, session.conversation[old], kept) or ran[:kept]
     return tuple(ran) if len(ran) == n else None
 
 

@@ -136,7 +136,7 @@ class SteeringScreen(AnsweringScreen):
         composer = self.query_one(Composer)
         self.show_pane("chat", focus=False)
         composer.focus_input()
-        composer.query_one(MessageInput).put("/")
+        composer.begin_command()
 
     # Inside
 

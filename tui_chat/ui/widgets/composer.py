@@ -177,6 +177,7 @@ class Composer(Vertical):
         self._complete = complete
         self._history_failed = False
         self._recalling = False
+        self._draft = ""
         self._menu = CompletionMenu()
         self._input = MessageInput(self._menu, self._look)
         self._looked_at = ""
@@ -204,6 +205,14 @@ class Composer(Vertical):
         """Writes the beginning of a command, for the user to go on with."""
         self._input.put(line)
 
+    def begin_command(self) -> None:
+        """Begins a command; what was being written comes back when that is sent or erased."""
+        draft = self._input.text
+        if draft.startswith("/"):
+            return
+        self._draft = draft
+        self._input.put("/")
+
     def accepted(self, text: str) -> None:
         """Keeps the text in the history."""
         try:
@@ -226,13 +235,22 @@ class Composer(Vertical):
         if text == self._looked_at:
             return
         self._looked_at = text
+        if not text and self._draft:
+            self._return_draft()
+            return
         recalled, self._recalling = self._recalling, False
         wanted = text.startswith("/") and "\n" not in text and not recalled
         self._menu.show(self._complete(text) if wanted else Offer())
 
+    def _return_draft(self) -> None:
+        draft, self._draft = self._draft, ""
+        if draft:
+            self.put_back(draft)
+
     @on(MessageInput.Sent)
     def _sent(self, event: MessageInput.Sent) -> None:
         event.stop()
+        self._return_draft()
         self.post_message(self.Submitted(self, event.text))
 
     @on(MessageInput.HistoryWanted)

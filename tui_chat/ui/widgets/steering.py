@@ -6,7 +6,23 @@ from textual.message import Message
 from textual.widget import Widget
 
 
-class CandidateChosen(Message):
+class _OfCandidates(Message):
+    """What is said of the candidates of a token.
+
+    Args:
+        widget: The one that shows them.
+    """
+
+    def __init__(self, widget: Widget) -> None:
+        super().__init__()
+        self.widget = widget
+
+    @property
+    def control(self) -> Widget:
+        return self.widget
+
+
+class CandidateChosen(_OfCandidates):
     """A candidate of the token on show shall stand in its place; the screen knows whose token that is.
 
     Args:
@@ -18,18 +34,13 @@ class CandidateChosen(Message):
     """
 
     def __init__(self, widget: Widget, token: int, *, goes_on: bool = True, index: int | None = None) -> None:
-        super().__init__()
-        self.widget = widget
+        super().__init__(widget)
         self.token = token
         self.goes_on = goes_on
         self.index = index
 
-    @property
-    def control(self) -> Widget:
-        return self.widget
 
-
-class CandidateBanned(Message):
+class CandidateBanned(_OfCandidates):
     """The token that is waited before shall be drawn again without this candidate.
 
     Args:
@@ -38,16 +49,11 @@ class CandidateBanned(Message):
     """
 
     def __init__(self, widget: Widget, token: int) -> None:
-        super().__init__()
-        self.widget = widget
+        super().__init__(widget)
         self.token = token
 
-    @property
-    def control(self) -> Widget:
-        return self.widget
 
-
-class NothingToChoose(Message):
+class NothingToChoose(_OfCandidates):
     """A candidate was wanted where none is shown.
 
     Args:
@@ -56,26 +62,9 @@ class NothingToChoose(Message):
     """
 
     def __init__(self, widget: Widget, why: str) -> None:
-        super().__init__()
-        self.widget = widget
+        super().__init__(widget)
         self.why = why
 
-    @property
-    def control(self) -> Widget:
-        return self.widget
 
-
-class WhatIfToggled(Message):
-    """Somebody wants to see the candidates with the other settings: those that ran, or those of the sliders.
-
-    Args:
-        widget: The one that shows the candidates.
-    """
-
-    def __init__(self, widget: Widget) -> None:
-        super().__init__()
-        self.widget = widget
-
-    @property
-    def control(self) -> Widget:
-        return self.widget
+class WhatIfToggled(_OfCandidates):
+    """Somebody wants to see the candidates with the other settings: those that ran, or those of the sliders."""
