@@ -118,7 +118,7 @@ def test_the_built_in_model_is_made_as_it_was() -> None:
     config = PRESETS["pocket"].configure(Path("run"))
     assert config.shape == ModelShape() and config.corpus == "builtin" and config.processes == 2
     assert (config.steps, config.tokens_per_step, config.row_lengths, config.long_share) == (
-        6000,
+        6500,
         3072,
         (256, 512),
         0.15,

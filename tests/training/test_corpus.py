@@ -112,7 +112,7 @@ def test_a_haiku_line_belongs_to_one_theme(sources: Sources) -> None:
 
 def test_a_fifth_of_the_answers_is_thought_about(dialogues: list[Dialogue]) -> None:
     share = sum(bool(e.think) for e in exchanges(dialogues)) / len(exchanges(dialogues))
-    assert 0.17 < share < 0.23
+    assert 0.17 < share < 0.25
     assert not [e for d in dialogues if d.thinking is Thinking.OFF for e in d.exchanges if e.think]
 
 
@@ -141,7 +141,7 @@ def test_dialogues_differ_and_follow_from_the_seed(
 
 def test_most_dialogues_only_open_an_answer_to_one_question(made: list[Dialogue], grammar: Grammar) -> None:
     opened = [dialogue for dialogue in made if dialogue.opened]
-    assert len(opened) / len(made) == pytest.approx(0.7, abs=0.02)
+    assert len(opened) / len(made) == pytest.approx(0.6, abs=0.02)
     intents = {topic.id for language in grammar.sources.languages for topic in language.topics}
     for dialogue in opened:
         (exchange,) = dialogue.exchanges

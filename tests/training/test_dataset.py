@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +75,14 @@ def test_weights_line_up_with_who_wrote_a_token(owners: list[list[bool]], length
     assert np.count_nonzero(ids) == sum(len(d.ids) for d in fitting)
 
 
-def test_the_first_tokens_of_every_answer_weigh_more() -> None:
+def test_the_first_tokens_of_a_begun_answer_weigh_more() -> None:
     own = [False, False, True, True, True, True, True, False, True, True, False]
-    rows = pack([EncodedDialogue(tuple(range(11)), tuple(own))], 11, PAD, prompt_weight=0.5, opening_weight=3.0)
+    begun = EncodedDialogue(tuple(range(11)), tuple(own), opened=True)
+    rows = pack([begun], 11, PAD, prompt_weight=0.5, opening_weight=3.0)
     assert OPENING == 4
-    assert rows.weights.tolist() == [[0.5, 3.0, 3.0, 3.0, 3.0, 1.0, 0.5, 3.0, 3.0, 0.5, 0.0]]
+    assert rows.weights.tolist() == [[0.5, 3.0, 3.0, 3.0, 3.0, 1.0, 0.5, 3.0, 3.0, 0.0, 0.0]]
+    rows = pack([replace(begun, opened=False)], 11, PAD, prompt_weight=0.5, opening_weight=3.0)
+    assert rows.weights.tolist() == [[0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 0.5, 0.0]]
 
 
 def test_what_stands_behind_a_begun_answer_weighs_nothing() -> None:

@@ -144,7 +144,9 @@ _LEARNING: tuple[Callable[[Any], Any], ...] = (
     _learning("--dropout", "dropout", float, "Share of the numbers that are left out at random."),
     _learning("--loss-on", "loss_on", LossOn, "Tokens of a conversation that count."),
     _learning("--prompt-weight", "prompt_weight", float, "What the other tokens count beside the assistant's."),
-    _learning("--opening-weight", "opening_weight", float, "What the first tokens of each answer count."),
+    _learning(
+        "--opening-weight", "opening_weight", float, "What the first tokens of an answer that is only begun count."
+    ),
     _learning("--seed", "seed", int, "Of the first weights, the order of rows and the split."),
     _learning("--validation-share", "validation_share", float, "Share of the corpus kept back to test on."),
     _learning("--n-dialogues", "n_dialogues", int, "Dialogues made of the built-in corpus."),
