@@ -27,8 +27,15 @@ def grammar(sources: Sources) -> Grammar:
 
 
 @pytest.fixture(scope="session")
-def dialogues(grammar: Grammar) -> list[Dialogue]:
-    return list(grammar.dialogues(seed=3, count=3_000))
+def made(grammar: Grammar) -> list[Dialogue]:
+    """Training dialogues as they come."""
+    return list(grammar.dialogues(seed=3, count=10_000))
+
+
+@pytest.fixture(scope="session")
+def dialogues(made: list[Dialogue]) -> list[Dialogue]:
+    """Those that are whole."""
+    return [dialogue for dialogue in made if not dialogue.opened]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.training.learning import SHAPE, facts_at, text_config
 from tui_chat.checkpoints.shape import Architecture, ModelShape, Positions
 from tui_chat.errors import UsageError
-from tui_chat.training.config import LossOn, TrainConfig, config_of
+from tui_chat.training.config import LossOn, OptimizerKind, TrainConfig, config_of
 from tui_chat.training.estimate import counted, is_out_of_memory, portion, quantity, remedy
 from tui_chat.training.presets import PRESETS, preset_for, reshaped, tuning
 from tui_chat.training.tokenizer import PreTokenizer
@@ -79,6 +79,14 @@ def test_the_settings_of_every_preset_can_be_read_back(name: str) -> None:
     assert config_of(facts, Path("other")) == replace(config, out=Path("other"))
 
 
+def test_the_settings_of_an_older_training_can_be_read() -> None:
+    config = PRESETS["story"].configure(Path("run"), "some.txt")
+    stored = json.loads(json.dumps(config.settings()))
+    del stored["optimizer"], stored["opening_weight"]
+    facts = replace(facts_at(1, shape=config.shape), path=Path("run/step-000001"), settings=stored)
+    assert config_of(facts) == config
+
+
 def test_settings_of_another_program_are_refused() -> None:
     with pytest.raises(UsageError, match="the settings of the training cannot be read"):
         config_of(facts_at(1))
@@ -110,18 +118,19 @@ def test_the_built_in_model_is_made_as_it_was() -> None:
     config = PRESETS["pocket"].configure(Path("run"))
     assert config.shape == ModelShape() and config.corpus == "builtin" and config.processes == 2
     assert (config.steps, config.tokens_per_step, config.row_lengths, config.long_share) == (
-        7500,
+        6500,
         3072,
         (256, 512),
         0.15,
     )
     assert (config.learning_rate, config.final_share, config.warmup_steps, config.weight_decay) == (
-        3e-3,
+        4e-3,
         0.02,
         200,
         0.1,
     )
-    assert (config.n_dialogues, config.n_validation, config.seed, config.prompt_weight) == (240_000, 1_500, 1, 0.1)
+    assert (config.n_dialogues, config.n_validation, config.seed, config.prompt_weight) == (340_000, 1_500, 1, 0.1)
+    assert (config.optimizer, config.opening_weight) == (OptimizerKind.MUON, 4.0)
     assert (config.betas, config.clip_norm, config.dropout, config.accumulate) == ((0.9, 0.95), 1.0, 0.0, 1)
     assert config.loss_on is LossOn.ASSISTANT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tui_chat.errors import UsageError
 from tui_chat.training import packing
 from tui_chat.training.dataset import PROMPT_WEIGHT, EncodedDialogue, RowOrder, encode, pack
 from tui_chat.training.dialogue import END_OF_TEXT, Dialogue
-from tui_chat.training.packing import open_rows, pack_on_disk
+from tui_chat.training.packing import OPENING, open_rows, pack_on_disk
 from tui_chat.training.tokenizer import token_id
 
 PAD = 0
@@ -74,12 +75,29 @@ def test_weights_line_up_with_who_wrote_a_token(owners: list[list[bool]], length
     assert np.count_nonzero(ids) == sum(len(d.ids) for d in fitting)
 
 
-def test_rows_on_disk_are_those_in_memory(tmp_path: Path, tiny_tokenizer: Tokenizer, dialogues: list[Dialogue]) -> None:
-    sample = encode(dialogues[:400], tiny_tokenizer)
+def test_the_first_tokens_of_a_begun_answer_weigh_more() -> None:
+    own = [False, False, True, True, True, True, True, False, True, True, False]
+    begun = EncodedDialogue(tuple(range(11)), tuple(own), opened=True)
+    rows = pack([begun], 11, PAD, prompt_weight=0.5, opening_weight=3.0)
+    assert OPENING == 4
+    assert rows.weights.tolist() == [[0.5, 3.0, 3.0, 3.0, 3.0, 1.0, 0.5, 3.0, 3.0, 0.0, 0.0]]
+    rows = pack([replace(begun, opened=False)], 11, PAD, prompt_weight=0.5, opening_weight=3.0)
+    assert rows.weights.tolist() == [[0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 0.5, 0.0]]
+
+
+def test_what_stands_behind_a_begun_answer_weighs_nothing() -> None:
+    begun = EncodedDialogue((5, 6, 7, 9), (False, True, True, False), opened=True)
+    whole = EncodedDialogue((5, 6, 7, 9), (False, True, True, False))
+    assert pack([begun, whole], 7, PAD).weights.tolist() == [pytest.approx([1.0, 1.0, 0.0, 0.1, 1.0, 1.0, 0.1])]
+
+
+def test_rows_on_disk_are_those_in_memory(tmp_path: Path, tiny_tokenizer: Tokenizer, made: list[Dialogue]) -> None:
+    sample = encode(made[:600], tiny_tokenizer)
     n_tokens = tiny_tokenizer.get_vocab_size()
-    expected = pack(sample, 200, PAD, prompt_weight=0.5)
-    stored = pack_on_disk(iter(sample), 200, PAD, tmp_path / "a" / "train", n_tokens, prompt_weight=0.5)
-    again = open_rows(tmp_path / "a" / "train", 200)
+    place = tmp_path / "a" / "train"
+    expected = pack(sample, 200, PAD, prompt_weight=0.5, opening_weight=3.0)
+    stored = pack_on_disk(iter(sample), 200, PAD, place, n_tokens, prompt_weight=0.5, opening_weight=3.0)
+    again = open_rows(place, 200)
     for rows in (stored, again):
         assert isinstance(rows.ids, np.memmap)
         assert rows.ids.dtype == expected.ids.dtype == np.uint16

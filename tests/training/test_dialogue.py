@@ -52,6 +52,15 @@ def test_only_replies_are_the_models_own() -> None:
     assert own == ["Hi!<|im_end|>", "<think>\nAbout tokens.\n</think>\n\nA piece of text.<|im_end|>"]
 
 
+def test_an_opened_dialogue_ends_with_the_first_sentence_of_its_answer() -> None:
+    long = replace(TOKEN, answer="A piece of text. Often a word.", think="")
+    opened = Dialogue((HELLO, long), "Be kind.", opened=True)
+    whole = replace(opened, opened=False)
+    assert [text for text, is_own in opened.render() if is_own] == ["Hi!<|im_end|>", "A piece of text."]
+    assert opened.prompt() == whole.prompt()
+    assert opened.text == whole.prompt() + "A piece of text."
+
+
 def test_empty_think_block_stands_before_the_newest_answer_only() -> None:
     dialogue = Dialogue((HELLO, HELLO), None, Thinking.OFF)
     assert dialogue.text.count(EMPTY_THINK) == 1

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from tui_chat.checkpoints.shape import Architecture, Positions
-from tui_chat.training.config import Compile, Device, LossOn, Precision
+from tui_chat.training.config import Compile, Device, LossOn, OptimizerKind, Precision
 from tui_chat.training.tokenizer import PreTokenizer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -134,6 +134,7 @@ _LEARNING: tuple[Callable[[Any], Any], ...] = (
     _learning("--long-share", "long_share", float, "Share of the steps that read long rows."),
     _learning("--batch", "batch", int, "Rows computed at a time."),
     _learning("--accumulate", "accumulate", int, "Batches whose gradients make one step."),
+    _learning("--optimizer", "optimizer", OptimizerKind, "What changes the matrices; AdamW changes all else."),
     _learning("--lr", "learning_rate", float, "Highest learning rate."),
     _learning("--warmup", "warmup_steps", int, "Steps in which the learning rate rises to it."),
     _learning("--final-share", "final_share", float, "Learning rate of the last step, as a share of the highest."),
@@ -143,6 +144,9 @@ _LEARNING: tuple[Callable[[Any], Any], ...] = (
     _learning("--dropout", "dropout", float, "Share of the numbers that are left out at random."),
     _learning("--loss-on", "loss_on", LossOn, "Tokens of a conversation that count."),
     _learning("--prompt-weight", "prompt_weight", float, "What the other tokens count beside the assistant's."),
+    _learning(
+        "--opening-weight", "opening_weight", float, "What the first tokens of an answer that is only begun count."
+    ),
     _learning("--seed", "seed", int, "Of the first weights, the order of rows and the split."),
     _learning("--validation-share", "validation_share", float, "Share of the corpus kept back to test on."),
     _learning("--n-dialogues", "n_dialogues", int, "Dialogues made of the built-in corpus."),

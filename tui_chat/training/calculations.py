@@ -36,7 +36,7 @@ def is_kept_out(kind: str, a: int, b: int) -> bool:
 
 def arithmetic(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
     """One to three sums, differences or products."""
-    kind = rng.choices(("sum", "difference", "product"), (50, 35, 15))[0]
+    kind = rng.choices(("sum", "difference", "product"), (48, 39, 13))[0]
     exchanges = [_calculation(sources.numbers, rng, kind, ways(sources.numbers, kind, held_out), held_out)]
     while not held_out and rng.random() < 0.3 and len(exchanges) < 3:
         again = sources.numbers[f"{kind}_again"] if rng.random() < 0.5 else sources.numbers[kind]

@@ -46,6 +46,14 @@ class Device(StrEnum):
     MPS = "mps"
 
 
+class OptimizerKind(StrEnum):
+    """What changes the matrices; all else is AdamW's."""
+
+    ADAMW = "adamw"
+    MUON = "muon"
+    """Learns more from a step of as many tokens; the step takes somewhat longer."""
+
+
 class Compile(StrEnum):
     """Whether the model is translated into machine code of its own before it is trained."""
 
@@ -89,6 +97,7 @@ class TrainConfig:
     """Share of the steps, at the end, that read long rows, where there are any."""
     stride: int = 0
     """Tokens from one window of a text to the next; 0 for as many as a row has, so that none overlap."""
+    optimizer: OptimizerKind = OptimizerKind.ADAMW
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     """At most half of all steps."""
@@ -105,6 +114,8 @@ class TrainConfig:
     loss_on: LossOn = LossOn.ASSISTANT
     prompt_weight: float = 0.1
     """Loss weight of tokens a model is given. Not 0: it could not continue a user's text at all."""
+    opening_weight: float = 1.0
+    """Loss weight of the first `OPENING` tokens of an answer that is only begun: they decide about the others."""
 
     precision: Precision = Precision.AUTO
     compile: Compile = Compile.AUTO
@@ -202,6 +213,7 @@ _LEAST: Mapping[str, float] = {
     "stride": 0,
     "warmup_steps": 0,
     "weight_decay": 0,
+    "opening_weight": 1,
     "seed": 0,
     "processes": 1,
     "threads": 0,
@@ -221,6 +233,7 @@ _MOST: Mapping[str, float] = {
     "steps": 10**12,
     "epochs": 10**6,
     "weight_decay": 1000,
+    "opening_weight": 1000,
     # The seeds of the dropout are made of it and must be numbers PyTorch takes.
     "seed": 2**32 - 1,
     "processes": 1024,
@@ -257,13 +270,15 @@ def config_of(facts: CheckpointFacts, out: Path | None = None) -> TrainConfig:
         for name, kind in (
             ("pre_tokenizer", PreTokenizer),
             ("loss_on", LossOn),
+            ("optimizer", OptimizerKind),
             ("precision", Precision),
             ("compile", Compile),
             ("device", Device),
             ("betas", tuple),
             ("sample_prompts", tuple),
         ):
-            values[name] = kind(values[name])
+            if name in values or name != "optimizer":  # older checkpoints do not know of it
+                values[name] = kind(values[name])
         if values.get("start_from") is not None:
             values["start_from"] = Path(os.fspath(values["start_from"]))
         return TrainConfig(out=out or facts.path.parent, **values)

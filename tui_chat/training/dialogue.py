@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tui_chat.training.wording import first_sentence
+
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 END_OF_TEXT = "<|endoftext|>"
@@ -58,6 +60,8 @@ class Dialogue:
     exchanges: tuple[Exchange, ...]
     system: str | None = None
     thinking: Thinking = Thinking.FREE
+    opened: bool = False
+    """Whether the last answer is only begun, up to its first full stop: enough to learn which answer it is to be."""
 
     def render(self) -> Iterator[tuple[str, bool]]:
         """Pieces of the ChatML text in order, each with whether the model itself writes it."""
@@ -71,6 +75,9 @@ class Dialogue:
             if self.thinking is Thinking.OFF and index == len(self.exchanges) - 1:
                 given += EMPTY_THINK
             yield given, False
+            if self.opened and index == len(self.exchanges) - 1:
+                yield first_sentence(exchange.reply), True
+                return
             yield f"{exchange.reply}{IM_END}", True
             given = "\n"
         yield given, False
@@ -78,7 +85,7 @@ class Dialogue:
     def prompt(self) -> str:
         """The text up to where the model writes its last answer."""
         pieces = [text for text, _ in self.render()]
-        return "".join(pieces[:-2])
+        return "".join(pieces[: -1 if self.opened else -2])
 
     @property
     def text(self) -> str:

@@ -20,18 +20,22 @@ from tui_chat.training.wording import first_sentence, vary
 Skill = Callable[[Sources, Random, bool], list[Exchange]]
 
 _SKILLS: tuple[tuple[Skill, float], ...] = (
-    (calculations.arithmetic, 21),
+    (calculations.arithmetic, 25),
     (calculations.counting, 4),
     (skills.fact, 7),
     (skills.name, 7),
     (skills.story, 3),
-    (structured.json_answer, 9),
+    (structured.json_answer, 10),
     (structured.repeat, 9),
 )
 """What is spoken of in English only, with its share of the subjects."""
 
-_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 36.0, 17.0, 5.0, 12.0
+_EXPLAINED, _TALKED, _HAIKU, _UNKNOWN = 24.0, 12.0, 6.0, 12.0
 """Shares of what is spoken of in every language."""
+
+_OPENINGS = 0.6
+"""Share of the dialogues that only open an answer to one question. In how many wordings a topic is asked about is most
+of what there is to learn, and this is the cheapest way to see them all."""
 
 _THINK_FREELY = 0.04
 """Share of answers with a think block although nobody asked for one."""
@@ -90,7 +94,7 @@ class Grammar:
         """
         frames = language.frames
         source = topic if answered is None else self._twins[answered.code][topic.subject]
-        own = rng.random() < 0.6 or not (topic.one or topic.many)
+        own = rng.random() < 0.75 or not (topic.one or topic.many)
         ask = rng.choice(topic.ask) if own else rng.choice(self.topic_questions(language, topic, held_out=False))
         if not topic.more:
             return [Exchange(source.id, ask, rng.choice(source.answers), rng.choice(source.think))]
@@ -140,6 +144,14 @@ class Grammar:
         thinking = rng.choices(tuple(Thinking), _THINKING_NUMBERS if calculated else _THINKING)[0]
         return Dialogue(tuple(self._thought(exchanges, thinking, rng)), system, thinking)
 
+    def opening(self, rng: Random) -> Dialogue:
+        """One question about a topic, and how its answer begins."""
+        language = rng.choice(self.sources.others) if rng.random() < 0.18 else self.sources.english
+        talked = rng.random() < _TALKED / (_EXPLAINED + _TALKED)
+        topic = rng.choice(language.talked if talked else language.explained)
+        exchange = self._varied(language, self.explain(language, topic, rng)[0], rng)
+        return Dialogue((replace(exchange, think=""),), opened=True)
+
     def dialogues(self, seed: int, count: int) -> Iterator[Dialogue]:
         """`count` different training dialogues; fewer if the grammar has no more to say."""
         rng = Random(seed)
@@ -147,7 +159,7 @@ class Grammar:
         for _ in range(count * 3):
             if len(seen) == count:
                 return
-            dialogue = self.dialogue(rng)
+            dialogue = self.opening(rng) if rng.random() < _OPENINGS else self.dialogue(rng)
             key = hash((dialogue.system, dialogue.thinking, dialogue.exchanges))
             if key not in seen and dialogue.exchanges:
                 seen.add(key)

@@ -132,7 +132,7 @@ class Loop:
         if start is not None:
             load_weights(model, start)
         self.model = model.to(plan.device).train()
-        self.optimizer = build_optimizer(self.model, config)
+        self.optimizer = build_optimizer(self.model, config, group.rank, group.size, group.add_up)
         if start is not None:
             self.optimizer.load_state_dict(load_optimizer(start))
             self.step, self.n_tokens = start.progress.step, start.progress.n_tokens
@@ -229,7 +229,7 @@ class Loop:
             losses = self._losses(part_ids)  # (B, T)
             # Divided by the weight of the whole step, so that the sum over passes and processes is its mean.
             ((losses * part_weights).sum() / max(total_weight, 1e-9)).backward()
-            own = part_weights == 1.0
+            own = part_weights >= 1.0
             sums[0] += losses.detach()[own].sum()
             sums[1] += own.sum()
         sums[2] = float(self.stop_asked())
@@ -239,7 +239,7 @@ class Loop:
         loss_sum, n_own, stop = sums.tolist()
         if math.isfinite(norm):
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self.step += 1
         self.n_tokens += n_tokens
         return StepFigures(loss_sum, n_own, n_tokens, norm, stop > 0)
@@ -255,7 +255,7 @@ class Loop:
         self.model.eval()
         for start in range(0, n_rows, most):
             ids, weights = rows.rows(np.arange(start, min(start + most, n_rows)))
-            own = torch.from_numpy(weights == 1.0)
+            own = torch.from_numpy(weights >= 1.0)
             losses = token_losses(self.model, torch.from_numpy(ids).to(self.plan.device)).cpu()
             total += float(losses[own].sum())
             count += int(own.sum())

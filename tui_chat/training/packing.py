@@ -24,6 +24,9 @@ from tui_chat.training.tokenizer import token_id
 PROMPT_WEIGHT = 0.1
 """Loss weight of tokens the model is given. Not 0: it could not continue a user's text at all."""
 
+OPENING = 4
+"""Tokens at the beginning of what the assistant says: after them an answer known by heart goes on by itself."""
+
 _LOOK_AHEAD = 256
 """Dialogues a row may choose from to fill its end."""
 
@@ -37,6 +40,8 @@ class EncodedDialogue:
 
     ids: tuple[int, ...]
     own: tuple[bool, ...]
+    opened: bool = False
+    """Whether its end says nothing, as the last answer is only begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +94,23 @@ def encoded(dialogues: Iterable[Dialogue], tokenizer: Tokenizer) -> Iterator[Enc
         pieces = [list(dialogue.render()) for dialogue in batch]
         texts = [text for parts in pieces for text, _ in parts]
         encodings = iter(tokenizer.encode_batch(texts, add_special_tokens=False))
-        for parts in pieces:
+        for dialogue, parts in zip(batch, pieces, strict=True):
             ids: list[int] = []
             own: list[bool] = []
             for _, is_own in parts:
                 piece = next(encodings).ids
                 ids += piece
                 own += [is_own] * len(piece)
-            yield EncodedDialogue((*ids, end), (*own, False))
+            yield EncodedDialogue((*ids, end), (*own, False), dialogue.opened)
 
 
 def pack(
-    dialogues: Iterable[EncodedDialogue], length: int, pad_id: int, *, prompt_weight: float = PROMPT_WEIGHT
+    dialogues: Iterable[EncodedDialogue],
+    length: int,
+    pad_id: int,
+    *,
+    prompt_weight: float = PROMPT_WEIGHT,
+    opening_weight: float = 1.0,
 ) -> PackedRows:
     """Fill rows of `length` predicted tokens with whole dialogues, in memory; longer ones are left out.
 
@@ -109,6 +119,7 @@ def pack(
         length: Predicted tokens of a row.
         pad_id: Fills what is left over.
         prompt_weight: Loss weight of what the model is given: 0 to learn from the answers alone, 1 from everything.
+        opening_weight: Of the first `OPENING` tokens of an answer that is only begun.
 
     Raises:
         ValueError: Not one dialogue fits.
@@ -122,9 +133,10 @@ def pack(
     weights = np.zeros((len(plan), length + 1), dtype=np.float32)
     for r, row in enumerate(plan):
         flat = [i for index in row for i in kept[index].ids]
-        own = [o for index in row for o in kept[index].own]
         ids[r, : len(flat)] = flat
-        weights[r, : len(flat)] = np.where(own, 1.0, prompt_weight)
+        weights[r, : len(flat)] = np.concatenate(
+            [loss_weights(np.array(kept[i].own), prompt_weight, opening_weight, opened=kept[i].opened) for i in row]
+        )
     n_left_out = len(kept) - sum(map(len, plan))
     return PackedRows(ids, np.ascontiguousarray(weights[:, 1:]), n_left_out)
 
@@ -137,6 +149,7 @@ def pack_on_disk(
     vocab_size: int,
     *,
     prompt_weight: float = PROMPT_WEIGHT,
+    opening_weight: float = 1.0,
     may_be_short: bool = False,
 ) -> PackedRows:
     """As `pack`, with the rows in files: in memory is a byte a token, not the dialogues or the rows.
@@ -148,6 +161,7 @@ def pack_on_disk(
         path: Beginning of the files' names, such as `scratch/train`; `open_rows` takes it too.
         vocab_size: Decides how wide an id is.
         prompt_weight: As for `pack`.
+        opening_weight: As for `pack`.
         may_be_short: Whether it is right that all dialogues together do not fill a row, as in a small validation part.
 
     Raises:
@@ -156,12 +170,13 @@ def pack_on_disk(
     """
     flat = _named(path, "flat")
     lengths: list[int] = []
-    own_bytes = bytearray()
+    own_bytes, opened = bytearray(), bytearray()
 
     def pieces() -> Iterator[tuple[int, ...]]:
         for dialogue in dialogues:
             lengths.append(len(dialogue.ids))
             own_bytes.extend(dialogue.own)
+            opened.append(dialogue.opened)
             yield dialogue.ids
 
     try:
@@ -186,7 +201,9 @@ def pack_on_disk(
                 filled = np.zeros(room, dtype=np.float32)
                 used = 0
                 for i in row:
-                    filled[used : used + lengths[i]] = np.where(own[starts[i] : starts[i + 1]], 1.0, prompt_weight)
+                    filled[used : used + lengths[i]] = loss_weights(
+                        own[starts[i] : starts[i + 1]], prompt_weight, opening_weight, opened=bool(opened[i])
+                    )
                     used += lengths[i]
                 yield filled[1:]
 
@@ -197,6 +214,29 @@ def pack_on_disk(
             flat.unlink()
     rows = open_rows(path, length)
     return PackedRows(rows.ids, rows.weights, len(lengths) - sum(map(len, plan)))
+
+
+def loss_weights(
+    own: npt.NDArray[np.bool_], prompt_weight: float, opening_weight: float, *, opened: bool = False
+) -> npt.NDArray[np.float32]:
+    """Loss weight of every token of a dialogue.
+
+    Args:
+        own: (n,) whether the model itself writes it.
+        prompt_weight: Of the others.
+        opening_weight: Of the first `OPENING` of each stretch of its own, where it is opened.
+        opened: Whether it is only begun: the token that ends it has no weight then.
+
+    Returns:
+        (n,), 1 for the rest of its own.
+    """
+    weights = np.where(own, 1.0, prompt_weight).astype(np.float32)
+    if opened:
+        for begin in np.flatnonzero(np.diff(own, prepend=False) & own):
+            opening = slice(begin, begin + OPENING)
+            weights[opening][own[opening]] = opening_weight
+        weights[-1] = 0.0
+    return weights
 
 
 def open_rows(path: Path, length: int) -> PackedRows:

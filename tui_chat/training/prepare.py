@@ -27,7 +27,7 @@ from tui_chat.training.windows import check_documents, write_documents
 _VALIDATION_SEED_STEP = 7_919
 """Added to the seed, so that validation dialogues come from another stream."""
 
-_TOKENIZER_DIALOGUES = 20_000
+_TOKENIZER_DIALOGUES = 40_000
 """More would not change the merges much; the grammar repeats itself."""
 
 _N_PROMPTS, _PROMPT_WORDS = 3, 4
@@ -155,19 +155,19 @@ def _from_dialogues(
         source = chain(first, source)
     tell(StageBegan(DATA, f"{count:,} conversations become ids, packed whole into rows"))
     pad, vocab_size = token_id(tokenizer, END_OF_TEXT), tokenizer.get_vocab_size()
-    prompt_weight = 1.0 if config.loss_on is LossOn.ALL else config.prompt_weight
+    given, opening = 1.0 if config.loss_on is LossOn.ALL else config.prompt_weight, config.opening_weight
     ids = encoded(source, tokenizer)
     border = round(count * (1 - config.long_share)) if len(config.row_lengths) > 1 else count
     training = []
     for length, part in zip(config.row_lengths, (islice(ids, border), ids), strict=False):
         path = folder / f"training-{length}"
-        training.append(pack_on_disk(part, length, pad, path, vocab_size, prompt_weight=prompt_weight))
+        training.append(pack_on_disk(part, length, pad, path, vocab_size, prompt_weight=given, opening_weight=opening))
     plan = {"kind": CorpusKind.CHAT, "lengths": config.row_lengths}
     (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
     kept, n_leaks = validate()
     validation: Rows | None
     try:
-        validation = pack(encoded(kept, tokenizer), config.length, pad, prompt_weight=prompt_weight)
+        validation = pack(encoded(kept, tokenizer), config.length, pad, prompt_weight=given, opening_weight=opening)
     except ValueError:  # none of them fits into a row
         validation = None
     # The first are unknown to the model, but a small corpus may not have kept enough of them back.

@@ -9,7 +9,7 @@ from typing import Any
 
 from tui_chat.checkpoints.facts import CheckpointFacts
 from tui_chat.checkpoints.shape import Architecture, ModelShape, Positions
-from tui_chat.training.config import BUILTIN, Compile, LossOn, TrainConfig
+from tui_chat.training.config import BUILTIN, Compile, LossOn, OptimizerKind, TrainConfig
 from tui_chat.training.tokenizer import PreTokenizer
 
 DEMO_TEXT = Path(__file__).parent / "corpus" / "demo.txt"
@@ -214,12 +214,15 @@ _GPT2 = replace(
 _POCKET = TrainConfig(
     out=_NOWHERE,
     preset="pocket",
-    steps=7_500,
+    steps=6_500,
     batch=12,
     length=256,
     long_length=512,
-    learning_rate=3e-3,
+    optimizer=OptimizerKind.MUON,
+    opening_weight=4.0,
+    learning_rate=4e-3,
     warmup_steps=200,
+    n_dialogues=340_000,
     processes=2,
     compile=Compile.ON,
     report_every=25,
@@ -238,6 +241,8 @@ _CHAT = replace(
     long_length=0,
     processes=1,
     compile=Compile.AUTO,
+    optimizer=OptimizerKind.ADAMW,
+    opening_weight=1.0,
     dropout=0.1,
     learning_rate=2e-3,
     warmup_steps=100,

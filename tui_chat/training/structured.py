@@ -50,7 +50,7 @@ def repeat(sources: Sources, rng: Random, held_out: bool) -> list[Exchange]:
 def _repeated(sources: Sources, rng: Random, asks: tuple[str, ...]) -> Exchange:
     count = rng.randint(1, _MAX_WORDS)
     words = [
-        pseudo_word(sources, rng).lower() if rng.random() < 0.15 else rng.choice(sources.repeat["words"])
+        pseudo_word(sources, rng).lower() if rng.random() < 0.3 else rng.choice(sources.repeat["words"])
         for _ in range(count)
     ]
     text = " ".join(words)
