@@ -211,7 +211,7 @@ async def test_lanes_are_compared_and_one_is_kept() -> None:
         await real(pilot)
         await type_in(pilot, "What is a token?")
         first = await ended(pilot, app, "ended by the model")
-        await type_in(pilot, "/compare seed=1 seed=3,temp=1.5")
+        await type_in(pilot, "/compare seed=1 seed=3,temp=2.5")
         await settle(pilot, lambda: list(app.chat.query(LanesCard)), "the card")
         card = app.chat.query_one(LanesCard)
         await settle(pilot, lambda: card.comparison.ended and card.report and card.report.document, "the lanes")
@@ -228,7 +228,7 @@ async def test_lanes_are_compared_and_one_is_kept() -> None:
         await pilot.press("2")
         kept = await ended(pilot, app, "‹ 2/2 ›")
         assert kept.parent_id == first.parent_id and list(kept.ids or ()) == lanes[1]["ids"]
-        assert kept.settings["seed"] == 3 and kept.settings["temperature"] == 1.5
+        assert kept.settings["seed"] == 3 and kept.settings["temperature"] == 2.5
         assert card.folded
         # It is an answer like any other: it can be gone on from, and made again.
         await type_in(pilot, "/replay")
