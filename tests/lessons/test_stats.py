@@ -108,6 +108,13 @@ def test_a_backtick_in_a_token_does_not_end_what_is_quoted() -> None:
     assert shown.count("a'b") == 2 and "`" not in shown
 
 
+def test_a_fork_counts_the_tokens_it_wrote_itself() -> None:
+    traces = traces_of(0.9, 0.8, 0.7, 0.6, 0.5)
+    fork = AnswerFigures.of(answer_of(traces, usage=Usage(22, 0, 3)), traces)
+    assert fork.generated == 3 and fork.traces == traces[2:]
+    assert AnswerFigures.of(answer_of(traces, usage=Usage(25, 0, 0)), traces).traces == ()
+
+
 def test_traces_count_only_where_none_is_missing() -> None:
     traces = traces_of(0.9, 0.8, 0.7)
     for found in (traces[1:2], traces[:2], (traces[0], traces[2])):

@@ -109,7 +109,7 @@ class SamplingParams:
             if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
                 raise SamplingError(f"{name} must be a number, not {value!r}")
             if not low <= value <= high:
-                raise SamplingError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+                raise SamplingError(f"{name} must be from {low:,.10g} to {high:,.10g}, not {value:,.10g}")
         if self.temperature < _GREEDY_BELOW:
             object.__setattr__(self, "temperature", 0.0)
         for token, bias in self.logit_bias:

@@ -30,7 +30,7 @@ class AnswerFigures:
     reason: FinishReason | None = None
     """None where it broke off."""
     generated: int | None = None
-    """Tokens of the answer, without those it was to begin with."""
+    """Tokens of the answer, without those it was to begin with or kept of another."""
     usage: Usage | None = None
     timings: Timings | None = None
     traces: tuple[TokenTrace, ...] = ()
@@ -45,7 +45,7 @@ class AnswerFigures:
         Args:
             message: An answer.
             traces: Of its tokens; without those it was to begin with, which nothing chose. They count for nothing
-                where one is missing.
+                where one is missing, and those that a fork kept belong to the other answer.
         """
         found, ids = tuple(traces), message.ids
         if ids is not None and ids[len(ids) - len(found) :] != tuple(trace.id for trace in found):
@@ -60,7 +60,8 @@ class AnswerFigures:
             generated=generated,
             usage=message.usage,
             timings=message.timings,
-            traces=found if len(found) == generated else (),
+            # Those of a fork have the tokens that it kept before them.
+            traces=found[len(found) - generated :] if generated is not None and len(found) >= generated else (),
         )
 
     @property
