@@ -179,6 +179,8 @@ async def test_a_command_gives_back_what_was_being_written(end: tuple[str, ...])
         await pilot.press(*end)
         await settle(pilot, lambda: box.text == "next", "the draft again")
         assert bool(worker.params) == (len(end) > 1)
+        if worker.params:
+            await settle(pilot, lambda: panel(app).has_focus, "the way back to the panel")
         box.put("")
         await pilot.pause()
         assert not box.text

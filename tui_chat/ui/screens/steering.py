@@ -289,7 +289,7 @@ class SteeringScreen(AnsweringScreen):
             panel.show(None, 0)
 
     def _back_to_steps(self) -> None:
-        """Goes from a composer with nothing in it back to the panel while that waits for its keys."""
+        """Goes from a composer where nobody writes back to the panel while that waits for its keys."""
         control = self._session.stepping.control
         if self._waits and control is not None and control.stepping and self._is_idle():
             self.set_focus(self.query_one(StepPanel))
@@ -297,4 +297,4 @@ class SteeringScreen(AnsweringScreen):
     def _is_idle(self) -> bool:
         """Whether nobody writes or looks at anything."""
         focused = self.focused
-        return focused is None or (isinstance(focused, MessageInput) and not focused.text)
+        return focused is None or (isinstance(focused, MessageInput) and self.query_one(Composer).rests)

@@ -177,7 +177,7 @@ class Composer(Vertical):
         self._complete = complete
         self._history_failed = False
         self._recalling = False
-        self._draft = ""
+        self._draft = self._returned = ""
         self._menu = CompletionMenu()
         self._input = MessageInput(self._menu, self._look)
         self._looked_at = ""
@@ -190,6 +190,11 @@ class Composer(Vertical):
     def text(self) -> str:
         """What is written there."""
         return self._input.text
+
+    @property
+    def rests(self) -> bool:
+        """Whether nobody is writing: it is empty, or holds what a command begun elsewhere gave back."""
+        return self.text in ("", self._returned)
 
     def focus_input(self) -> None:
         """Puts the cursor into the composer, at once: the next key goes there."""
@@ -243,9 +248,9 @@ class Composer(Vertical):
         self._menu.show(self._complete(text) if wanted else Offer())
 
     def _return_draft(self) -> None:
-        draft, self._draft = self._draft, ""
-        if draft:
-            self.put_back(draft)
+        self._returned, self._draft = self._draft, ""
+        if self._returned:
+            self.put_back(self._returned)
 
     @on(MessageInput.Sent)
     def _sent(self, event: MessageInput.Sent) -> None:
