@@ -332,3 +332,13 @@ async def test_settings_that_are_put_back_are_no_what_if() -> None:
 def inspected(app: TuiChatApp) -> str:
     """The line of the waterfall with its title."""
     return next((line for line in shown(app).splitlines() if "raw" in line and "T▾" in line), "")
+
+
+async def test_a_narrow_status_bar_makes_room_for_what_would_differ() -> None:
+    app = make_app(ScriptedWorker())
+    async with app.run_test(size=(60, 20)) as pilot:
+        await ready(pilot)
+        bar = app.chat.query_one(StatusBar)
+        bar.context, bar.differs, bar.rate = (119, 2048), "5 of 59 would differ", "507 tok/s"
+        words = bar.render_line(0).text
+        assert words.startswith("tui-chat · ") and words.endswith("≠ 5 of 59 would differ   507 tok/s")

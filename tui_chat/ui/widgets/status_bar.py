@@ -70,7 +70,7 @@ class StatusBar(Painted):
             line.add(self.activity, self.part("busy"))
         elif self.differs:
             line.add(f"≠ {self.differs}", self.part("busy"))
-        crowded = (self.activity and width < 100) or (self.differs and width < 80)
+        crowded = (self.activity and width < 100) or (self.differs and width < 70)
         if self.context is not None and not crowded:
             used, holds = self.context
             cells = 8 if width < 110 else 12
