@@ -172,6 +172,24 @@ async def test_retry_adds_a_sibling_and_one_can_go_back() -> None:
         assert len(app.chat.query(UserTurn)) == 1
 
 
+async def test_a_retry_stopped_before_its_first_token_brings_the_answer_back() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=NARROW) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "hi")
+        worker.answer("First answer.")
+        await settle(pilot, lambda: "ended by" in shown(app))
+        await pilot.press("ctrl+r")
+        await settle(pilot, lambda: "First answer" not in shown(app))
+        worker.begin()
+        await pilot.press("escape")
+        worker.finish(FinishReason.CANCELLED)
+        await settle(pilot, lambda: "First answer." in shown(app), "the answer before")
+        assert "the answer before is back" in line_of(app) and "‹" not in shown(app)
+        assert [message.text for message in app.session.conversation.path] == ["hi", "First answer."]
+
+
 async def test_retry_with_nothing_said_says_so() -> None:
     app = make_app()
     async with app.run_test(size=NARROW) as pilot:

@@ -37,7 +37,7 @@ async def test_a_token_of_the_prompt_has_candidates_of_any_depth_and_no_draw(siz
         assert table.row(token.id).p[0] == pytest.approx(token.trace.p, rel=1e-3)
         picture = shown(app)
         assert "given, not drawn" in picture and f"{table.position + 1} given" in picture and "not drawn" in picture
-        assert "draw ▓" not in picture and "draw █" not in picture and "drawn where" not in picture
+        assert "draw ▓" not in picture and "draw █" not in picture and "drawn: " not in picture
         assert "what if" not in picture and "at 0." not in picture and " ms" not in picture
         assert "◇" not in picture
         # To the last of them.

@@ -74,7 +74,7 @@ async def test_a_candidate_of_an_earlier_answer_and_the_text_commands() -> None:
         worker.answer("A token is a small piece of text")
         first = await ended(pilot, app, "ended by the model")
         await type_in(pilot, "/fork 99")
-        await settle(pilot, lambda: "go on from 1 to 9" in words(app), "the refusal")
+        await settle(pilot, lambda: "choose 1 to 9" in words(app), "the refusal")
         await type_in(pilot, '/fork 3 " piece"')
         await settle(pilot, lambda: app.session.answering, "the fork")
         tip = app.session.conversation.tip

@@ -84,6 +84,32 @@ async def test_the_coming_token_is_shown_with_the_keys_that_decide(size: tuple[i
         assert "model" in text and "A token is" in text, "the answer so far can be seen"
 
 
+async def test_a_low_screen_keeps_the_answer_and_the_composer() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=(60, 16)) as pilot:
+        await waiting(pilot, worker)
+        composer = app.chat.query_one(MessageInput).region
+        assert composer.height and composer.bottom < 16
+        await settle(pilot, lambda: "model  A token is" in shown(app), "the answer")
+        assert "▸ ·a" in shown(app) and "space draws" in shown(app)
+        await pilot.press("down", "down")
+        await settle(pilot, lambda: "▸ ·piece" in shown(app), "the third candidate, scrolled to")
+
+
+async def test_the_panel_says_how_to_get_to_its_keys_from_a_draft() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await waiting(pilot, worker)
+        assert "to these keys" not in shown(app)
+        await pilot.press("shift+tab", "h", "i")
+        await settle(pilot, lambda: "tab to these keys · space draws" in shown(app), "the way back")
+        assert app.chat.query_one(MessageInput).text == "hi"
+        await pilot.press("tab")
+        await settle(pilot, lambda: app.focused is panel(app) and "to these keys" not in shown(app), "the panel")
+
+
 async def test_a_key_decides_on_the_token() -> None:
     worker = ScriptedWorker()
     app = make_app(worker)

@@ -56,11 +56,21 @@ def test_the_notes_give_the_sum_at_the_cut_of_top_p() -> None:
     assert view.notes_of(waterfall()) == []
 
 
+def test_only_the_token_that_the_draw_hits_is_called_drawn() -> None:
+    table = waterfall()
+    assert table.u is not None
+    said = [view.where_it_stands(table.row(n), table)[1] for n in range(7)]
+    hit = [
+        row.interval is not None and row.interval[0] <= table.u < row.interval[1] for row in map(table.row, range(7))
+    ]
+    assert sum(hit) == 1 and [words.startswith("drawn: ") for words in said] == hit
+
+
 def test_what_stages_did_to_a_token_is_told() -> None:
     table = waterfall(repeat_penalty=1.5, logit_bias=((2, 2.0),))
     first, last = view.where_it_stands(table.row(1), table)
     assert first.startswith("id 1 · rank 2 of 7 · logit -1.20 · penalty: ")
-    assert "2 of the last 3" in first and last.startswith("drawn where ")
+    assert "2 of the last 3" in first and last.startswith("not drawn: that takes ")
     row = table.row(1)
     names = [column.name for column in table.columns]
     assert [view.moved(row, name) for name in names] == ["", "", "↓"]

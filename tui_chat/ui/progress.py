@@ -84,6 +84,11 @@ class Answer:
         return self.reason is None and self.error is None
 
     @property
+    def given_up(self) -> bool:
+        """Whether it was another try, stopped before anything came of it."""
+        return self.reason is FinishReason.CANCELLED and not self.tokens and self.retry_of is not None
+
+    @property
     def n_prompt(self) -> int:
         """Tokens that stand before the answer; 0 until the engine begins."""
         return len(self.prompt_ids) - self.n_prefilled

@@ -158,7 +158,9 @@ def where_it_stands(row: Row, table: Waterfall, *, given: bool = False) -> list[
         last = _("these settings leave it {p}").format(p=percent(row.p[-1] or 0))
     elif row.interval is not None and table.u is not None:
         low, high = row.interval
-        last = _("drawn where {low:.6f} ≤ u < {high:.6f}").format(low=low, high=high)
+        drawn = _("drawn: {low:.6f} ≤ u {u:.6f} < {high:.6f}")
+        words = drawn if low <= table.u < high else _("not drawn: that takes {low:.6f} ≤ u < {high:.6f}")
+        last = words.format(low=low, high=high, u=table.u)
     elif row.interval is not None:
         last = _("the best is taken: no draw")
     return [" · ".join(parts), last]

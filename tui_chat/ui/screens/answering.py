@@ -67,6 +67,10 @@ class AnsweringScreen(PanedScreen):
 
     async def show_notice(self, text: str, kind: NoticeKind = NoticeKind.NOTE, *, title: str | None = None) -> None:
         """Shows a card in the transcript, on whatever pane one is."""
+        if kind is NoticeKind.PROBLEM:
+            # What went well before would seem to be said of this.
+            self._said.stop()
+            self._said_enough()
         await self.query_one(Transcript).add_notice(text, kind, title=title)
         if self._pane != "chat" and self.has_class("-narrow"):
             self.show_pane("chat", focus=True)
@@ -156,7 +160,11 @@ class AnsweringScreen(PanedScreen):
     async def _finished(self) -> None:
         self._flush_tokens()
         answer, turn = self._session.answer, self._turn
-        if turn is not None and answer is not None and answer.message_id in self._session.conversation:
+        if answer is not None and answer.given_up:
+            self._session.undo_answer()
+            await self.rebuild()
+            self.say(_("stopped before its first token: the answer before is back"))
+        elif turn is not None and answer is not None and answer.message_id in self._session.conversation:
             turn.grow(answer.text)
             await turn.finish(answer_footer(self._session, self._session.conversation[answer.message_id]))
             self.post_message(self.Answered())

@@ -177,7 +177,9 @@ class SteeringScreen(AnsweringScreen):
         place = len(tokens) if index is None else index
         if place > len(tokens):
             raise UsageError(
-                _("the answer has {n} tokens: go on from 1 to {most}").format(n=len(tokens), most=len(tokens) + 1)
+                _("the answer has no token {n} to go on from: choose 1 to {most}").format(
+                    n=place + 1, most=len(tokens) + 1
+                )
             )
         return message_id, place
 

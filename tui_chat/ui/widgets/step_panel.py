@@ -11,6 +11,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.strip import Strip
+from textual.widgets import Input, TextArea
 
 from tui_chat.display.cells import bar
 from tui_chat.display.figures import count, percent
@@ -29,8 +30,8 @@ STEP_BINDINGS: list[BindingType] = [
 ]
 """What acts while an answer waits, wherever the focus is, but where something is written."""
 
-ROWS = 5
-"""Candidates on show at once."""
+_AROUND = 2
+"""Lines above and below the candidates: the figures, and the keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class StepPanel(Painted, can_focus=True):
 
     DEFAULT_CSS = """
     StepPanel {
-        height: 9; display: none; padding: 0 1; border: round $line; border-title-color: $primary;
-        border-title-style: bold; border-subtitle-color: $muted;
+        height: 9; min-height: 5; max-height: 40vh; display: none; padding: 0 1; border: round $line;
+        border-title-color: $primary; border-title-style: bold; border-subtitle-color: $muted;
         &:focus { border: round $primary; }
     }
     """
@@ -118,11 +119,22 @@ class StepPanel(Painted, can_focus=True):
         self._pending = None
         self.display = False
 
+    @property
+    def _n_rows(self) -> int:
+        """Candidates on show at once."""
+        return max(1, self.size.height - _AROUND)
+
+    def on_mount(self) -> None:
+        self.watch(self.screen, "focused", lambda: self.refresh())
+
+    def on_resize(self) -> None:
+        self._keep_in_view()
+
     def render_line(self, y: int) -> Strip:
         line = Line()
         if y == 0:
             self._draw_head(line)
-        elif y <= ROWS:
+        elif y <= self._n_rows:
             place = self._top + y - 1
             if place < len(self._candidates):
                 self._draw_row(line, self._candidates[place], place)
@@ -135,7 +147,7 @@ class StepPanel(Painted, can_focus=True):
         offset = event.get_content_offset(self)
         if offset is None or not offset.y:
             return
-        if offset.y > ROWS:
+        if offset.y > self._n_rows:
             for start, end, action in self._places:
                 if start <= offset.x < end:
                     await self.run_action(action)
@@ -169,7 +181,7 @@ class StepPanel(Painted, can_focus=True):
             self.post_message(CandidateBanned(self, self._candidates[self._cursor].id))
 
     def _keep_in_view(self) -> None:
-        self._top = max(min(self._top, self._cursor), self._cursor - ROWS + 1)
+        self._top = max(min(self._top, self._cursor), self._cursor - self._n_rows + 1)
 
     def _draw_head(self, line: Line) -> None:
         head = self.part("head")
@@ -221,8 +233,11 @@ class StepPanel(Painted, can_focus=True):
             "step.run": (_("runs"), "screen.step('run')"),
             "step.command": (_("command"), "screen.command"),
         }
+        if isinstance(self.screen.focused, Input | TextArea):
+            words = {"panes.next": (_("to these keys"), "screen.next_pane(1)")} | words
         self._places = []
         bound = {one.id: one.key for one in (*STEP_BINDINGS, *self.BINDINGS) if isinstance(one, Binding) and one.id}
+        bound["panes.next"] = "tab"
         for name, (word, action) in words.items():
             key = self.app._keymap.get(name, bound[name]).split(",")[0].strip()
             shown = self.app.get_key_display(Binding(key, "", ""))

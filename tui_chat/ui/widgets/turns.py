@@ -107,9 +107,13 @@ class ThinkBlock(Settled, Vertical):
 
 
 class Tail(Settled, Static):
-    """The block under way. It grows some lines at a time, so that most updates move nothing else on the screen."""
+    """The block under way. It grows some lines at a time, so that most updates move nothing else on the screen.
+
+    A low screen has no line to spare: there it grows by one.
+    """
 
     STEP: ClassVar[int] = 3
+    LOW: ClassVar[int] = 20
 
     def __init__(self) -> None:
         super().__init__(classes="tail")
@@ -123,7 +127,8 @@ class Tail(Settled, Static):
         if not width:
             self.update(text)
             return
-        lines = -(-text.get_height({}, width) // self.STEP) * self.STEP
+        step = self.STEP if self.screen.size.height >= self.LOW else 1
+        lines = -(-text.get_height({}, width) // step) * step
         if lines != self._lines:
             self._lines = lines
             self.styles.height = lines
