@@ -68,6 +68,19 @@ def legend_has(app: TuiChatApp, name: str) -> bool:
     return any(f"m {name} " in line for line in shown(app).splitlines())
 
 
+async def test_the_legend_names_its_key_only_where_it_acts() -> None:
+    worker = ScriptedWorker()
+    app = make_app(worker)
+    async with app.run_test(size=SIZES["narrow"]) as pilot:
+        await in_tokens(pilot, worker)
+        await settle(pilot, lambda: legend_has(app, "probability"), "the key")
+        await pilot.press("f2")
+        await settle(pilot, lambda: not legend_has(app, "probability"), "the legend without its key")
+        assert "probability ≥90%" in shown(app) and isinstance(app.focused, MessageInput)
+        await pilot.press("shift+tab")
+        await settle(pilot, lambda: legend_has(app, "probability"), "the key again")
+
+
 @pytest.mark.parametrize("size", ["narrow", "two"])
 async def test_the_key_changes_the_view_and_the_inspector_follows(size: str) -> None:
     worker = ScriptedWorker()

@@ -11,7 +11,6 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.strip import Strip
-from textual.widgets import Input, TextArea
 
 from tui_chat.display.cells import bar
 from tui_chat.display.figures import count, percent
@@ -19,7 +18,8 @@ from tui_chat.display.text import piece_label
 from tui_chat.engine.types import TokenPending
 from tui_chat.language import N_, _
 from tui_chat.ui.draw import Line
-from tui_chat.ui.paint import Paint, Painted
+from tui_chat.ui.paint import Paint
+from tui_chat.ui.widgets.key_hints import KeyHints
 from tui_chat.ui.widgets.steering import CandidateBanned, CandidateChosen
 
 STEP_BINDINGS: list[BindingType] = [
@@ -44,7 +44,7 @@ class _Candidate:
     cut: bool
 
 
-class StepPanel(Painted, can_focus=True):
+class StepPanel(KeyHints, can_focus=True):
     """Stands above the composer while an answer waits. ↑/↓ mark a candidate, Enter takes it, `b` bans it.
 
     A click marks a candidate, a double click takes it; a click on a key presses it.
@@ -123,9 +123,6 @@ class StepPanel(Painted, can_focus=True):
     def _n_rows(self) -> int:
         """Candidates on show at once."""
         return max(1, self.size.height - _AROUND)
-
-    def on_mount(self) -> None:
-        self.watch(self.screen, "focused", lambda: self.refresh())
 
     def on_resize(self) -> None:
         self._keep_in_view()
@@ -233,7 +230,7 @@ class StepPanel(Painted, can_focus=True):
             "step.run": (_("runs"), "screen.step('run')"),
             "step.command": (_("command"), "screen.command"),
         }
-        if isinstance(self.screen.focused, Input | TextArea):
+        if self.letters_are_text:
             words = {"panes.next": (_("to these keys"), "screen.next_pane(1)")} | words
         self._places = []
         bound = {one.id: one.key for one in (*STEP_BINDINGS, *self.BINDINGS) if isinstance(one, Binding) and one.id}

@@ -15,8 +15,9 @@ from textual.widget import Widget
 from tui_chat.engine.types import GeneratedToken
 from tui_chat.language import _
 from tui_chat.ui.draw import Line
-from tui_chat.ui.paint import Paint, Painted
+from tui_chat.ui.paint import Paint
 from tui_chat.ui.tints import MARKS, SCALES, Measure, figure_of, legend_name
+from tui_chat.ui.widgets.key_hints import KeyHints
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HEIGHTS = (0.1, 0.5, 1.0, 2.0, 3.0, 4.5, 6.0)
@@ -37,7 +38,7 @@ def sparkline(tokens: Sequence[GeneratedToken], width: int) -> str:
     return "".join(cells)
 
 
-class TokenMap(Painted):
+class TokenMap(KeyHints):
     """Shows the message that is stood in; a click or a drag jumps."""
 
     DEFAULT_CSS = """
@@ -135,7 +136,9 @@ class TokenMap(Painted):
         if self.note:
             line = Line().add(self.note, self.part("name"))
         else:
-            line = Line().add("m ", self.part("figure"))  # the key that changes it
+            line = Line()
+            if not self.letters_are_text:
+                line.add("m ", self.part("figure"))  # the key that changes it
             line.add(legend_name(self.measure, _(self.measure.value)), self.part("name"))
             for level, (mark, text) in enumerate(zip(MARKS, SCALES[self.measure].legend, strict=True)):
                 line.space(1).add(f"{mark}{text}", self.part(f"level-{level}"))
