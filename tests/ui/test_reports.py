@@ -119,6 +119,20 @@ async def test_a_focused_card_shows_its_keys_and_they_act(home: Path) -> None:
         assert not app.chat.query_one(Footer).compact
 
 
+async def test_a_line_of_keys_that_was_scrolled_begins_anew_with_other_keys() -> None:
+    app = make_app()
+    async with app.run_test(size=(60, 18)) as pilot:
+        await ready(pilot)
+        await put(pilot, "/one thing", "what it gave")
+        await pilot.press("shift+tab")
+        footer = app.chat.query_one(Footer)
+        await settle(pilot, lambda: footer.max_scroll_x > 5, "more keys than fit")
+        footer.scroll_to(x=999, animate=False)
+        await settle(pilot, lambda: footer.scroll_x > 5, "the last keys")
+        await pilot.press("f2")
+        await settle(pilot, lambda: isinstance(app.focused, MessageInput) and footer.scroll_x == 0, "the first key")
+
+
 async def test_the_mouse_does_the_same() -> None:
     app = make_app()
     async with app.run_test(size=SIZE) as pilot:

@@ -205,8 +205,10 @@ class ChatScreen(GlassScreen):
         self.query_one(Composer).focus_input()
 
     def on_descendant_focus(self) -> None:
-        # With the keys of a report, the line of keys is wider than 80 cells.
-        self.query_one(Footer).compact = isinstance(self.focused, ReportCard | TokenText)
+        # With the keys of a report, the line of keys is wider than 80 cells. Others than before begin at their first.
+        footer = self.query_one(Footer)
+        footer.compact = isinstance(self.focused, ReportCard | TokenText)
+        footer.scroll_to(x=0, animate=False)
 
     @on(PaneTabs.Chosen)
     def _tab_chosen(self, event: PaneTabs.Chosen) -> None:
