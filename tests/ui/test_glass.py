@@ -60,6 +60,32 @@ async def answered(size: tuple[int, int] = WIDE, **settings: object) -> AsyncIte
         await pilot.press("ctrl+q")
 
 
+def table_lines(app: TuiChatApp) -> list[str]:
+    """The rows of the waterfall, as they are drawn."""
+    table = app.chat.query_one(WaterfallTable)
+    head, n_rows, _feet = table._layout()
+    return ["".join(segment.text for segment in table.render_line(head + n)) for n in range(n_rows)]
+
+
+@needs_model
+async def test_marked_candidates_are_seen_wherever_the_table_was_scrolled_to() -> None:
+    async with answered() as (app, pilot):
+        await pilot.press("f3", "home", "right", "right", "enter")
+        await settle(pilot, lambda: own(app) is not None, "the waterfall")
+        table = own(app)
+        assert table is not None
+        await pilot.press("end")
+        await settle(pilot, lambda: table_lines(app)[-1][1] == "›", "the last candidate")
+        assert not any("▸" in line for line in table_lines(app)), "the cursor shows what is there"
+        await pilot.press("f2")
+        await settle(pilot, lambda: table_lines(app)[0].startswith("▸⋮"), "the token that stands there")
+        assert not any("⋮" in line for line in table_lines(app)[1:]), "the others stand where they belong"
+        await pilot.press("f3", "enter")
+        await settle(pilot, lambda: table_lines(app)[-1][1] == "›", "the place as it was left")
+        await pilot.press("home", "f2")
+        await settle(pilot, lambda: not any("⋮" in line for line in table_lines(app)), "the table from its top")
+
+
 @needs_model
 async def test_the_waterfall_of_a_token_is_what_chose_it() -> None:
     async with answered() as (app, pilot):

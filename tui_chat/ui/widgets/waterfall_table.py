@@ -101,6 +101,8 @@ class WaterfallTable(Painted, can_focus=True):
         self._feet_for: tuple[object, ...] = ()
         self._marked: list[Row] = []
         self._marked_for: Waterfall | None = None
+        self._drawn: list[tuple[Row, bool]] = []
+        self._drawn_for: tuple[object, ...] = ()
 
     # What is on show
 
@@ -136,7 +138,7 @@ class WaterfallTable(Painted, can_focus=True):
         old, kept = self._table, self.candidate
         self._table, self._chosen, self._title, self._problem = table, chosen, title, problem
         self._given = given
-        self._rows_for, self._marked_for, self._feet_for = (), None, ()
+        self._rows_for, self._marked_for, self._feet_for, self._drawn_for = (), None, (), ()
         self._notes = [] if table is None else view.notes_of(table, given=given)
         if table is None or old is None or old.position != table.position:
             self._top, self._cursor, self._found, self._sought = 0, 0, [], ""
@@ -161,13 +163,10 @@ class WaterfallTable(Painted, can_focus=True):
         if y < n_head:
             self._draw_head(line, table, width, ("name", "setting", "left")[y] if n_head == 3 else ("name", "left")[y])
         elif y < n_head + n_rows:
-            place = self._top + y - n_head
-            row = self._row_at(place)
-            pinned = [] if self.has_focus else self._pinned()
-            if (below := place - self._top - n_rows) >= -len(pinned):
-                row = pinned[below]
-            if row is not None:
-                self._draw_row(line, row, table, width, place == self._cursor)
+            rows = self._rows_on_show()
+            if y - n_head < len(rows):
+                row, pinned = rows[y - n_head]
+                self._draw_row(line, row, table, width, self._top + y - n_head == self._cursor, pinned)
         else:
             self._draw_foot(line, table, y - n_head - n_rows, width)
         return line.strip(width, self.rich_style)
@@ -218,13 +217,13 @@ class WaterfallTable(Painted, can_focus=True):
             return count(len(column.logits))
         return "~" * column.guessed + count(column.survivors)
 
-    def _draw_row(self, line: Line, row: Row, table: Waterfall, width: int, at_cursor: bool) -> None:
+    def _draw_row(self, line: Line, row: Row, table: Waterfall, width: int, at_cursor: bool, pinned: bool) -> None:
         label, bar_width, shown = self._columns(width)
         own = row.id == self._chosen
         cursor = self.part("cursor") if at_cursor and self.has_focus else None
         piece = self._piece_of(row.id)
         mark = "▸" if own else "◇" if row.id == table.picked and not self._given else " "
-        line.add(mark + ("›" if cursor is not None else " "), self.part("chosen"))
+        line.add(mark + ("›" if cursor is not None else "⋮" if pinned else " "), self.part("chosen"))
         name = "chosen" if own else "cut" if row.removed is not None else "piece"
         line.add(f"#{row.id}" if piece is None else piece_label(piece), cursor or self.part(name), label)
         for index in shown.columns:
@@ -307,15 +306,40 @@ class WaterfallTable(Painted, can_focus=True):
             self._marked, self._marked_for = [table.row(token) for token in reversed(tokens)], table
         return self._marked if table is not None else []
 
-    def _pinned(self) -> list[Row]:
-        """Those that are too far down to be seen otherwise: they stand in the last rows."""
-        n_rows, before = self._layout()[1], -1
-        pinned: list[Row] = []
-        while len(pinned) != before:  # one that is pinned may cover another
-            before = len(pinned)
-            seen = {row.id for row in self._rows[: max(0, n_rows - before)]}
-            pinned = [row for row in self._marked_rows() if row.id not in seen]
-        return pinned[-n_rows:] if n_rows else []
+    def _rows_on_show(self) -> list[tuple[Row, bool]]:
+        """Those of the window, each with whether it is pinned: a marked row that stands elsewhere, seen all the same.
+
+        Pinned rows stand in the first or the last rows of the window, on the side where they belong. While the table
+        has the focus there are none: the cursor shows what is there.
+        """
+        table, n_rows = self._table, self._layout()[1]
+        if table is None or n_rows == 0:
+            return []
+        self._row_at(self._top)
+        key = (*self._rows_for, self.has_focus)
+        if key == self._drawn_for:
+            return self._drawn
+        rows, marked = self._rows, [] if self.has_focus else self._marked_rows()[-n_rows:]
+        above: list[Row] = []
+        below: list[Row] = []
+        while True:
+            seen = {row.id for row in rows[len(above) : len(rows) - len(below)]}
+            pinned = [row for row in marked if row.id not in seen]
+            if len(pinned) == len(above) + len(below):
+                break
+            # One that is pinned may cover another.
+            places = {row.id: table.place(row.id, self._order()) for row in pinned}
+            pinned.sort(key=lambda row: places[row.id])
+            above = [row for row in pinned if places[row.id] < self._top + n_rows // 2]
+            below = pinned[len(above) :]
+        window = rows[len(above) : len(rows) - len(below)]
+        self._drawn = [
+            *((row, True) for row in above),
+            *((row, False) for row in window),
+            *((row, True) for row in below),
+        ]
+        self._drawn_for = key
+        return self._drawn
 
     def _clamp(self) -> None:
         n = 0 if self._table is None else self._table.n_rows
