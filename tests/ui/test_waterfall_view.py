@@ -56,6 +56,22 @@ def test_the_notes_give_the_sum_at_the_cut_of_top_p() -> None:
     assert view.notes_of(waterfall()) == []
 
 
+def test_marked_rows_are_pinned_on_the_side_where_they_belong() -> None:
+    table = waterfall()
+    rows = list(table.rows(0, 7))
+
+    def seen(top: int, *marked: int) -> list[str]:
+        shown = view.with_pinned(rows[top : top + 3], [(n, rows[n]) for n in marked], top)
+        return [f"{rows.index(row)}{'!' * pinned}" for row, pinned in shown]
+
+    assert seen(2) == seen(2, 3) == ["2", "3", "4"]
+    assert seen(2, 0) == ["0!", "3", "4"] and seen(2, 6) == ["2", "3", "6!"]
+    assert seen(2, 6, 0) == ["0!", "3", "6!"]
+    assert seen(2, 0, 1) == ["0!", "1!", "4"]
+    assert seen(2, 2, 0) == ["0!", "2!", "4"], "what the first one covers is pinned, too"
+    assert seen(2, 4, 6) == ["2", "4!", "6!"]
+
+
 def test_only_the_token_that_the_draw_hits_is_called_drawn() -> None:
     table = waterfall()
     assert table.u is not None

@@ -158,8 +158,12 @@ def where_it_stands(row: Row, table: Waterfall, *, given: bool = False) -> list[
         last = _("these settings leave it {p}").format(p=percent(row.p[-1] or 0))
     elif row.interval is not None and table.u is not None:
         low, high = row.interval
-        drawn = _("drawn: {low:.6f} ≤ u {u:.6f} < {high:.6f}")
-        words = drawn if low <= table.u < high else _("not drawn: that takes {low:.6f} ≤ u < {high:.6f}")
+        if row.id != table.picked:
+            words = _("not drawn: that takes {low:.6f} ≤ u < {high:.6f}")
+        elif low <= table.u < high:
+            words = _("drawn: {low:.6f} ≤ u {u:.6f} < {high:.6f}")
+        else:  # kept logits are rounded
+            words = _("drawn: u {u:.6f}, about {low:.6f} to {high:.6f}")
         last = words.format(low=low, high=high, u=table.u)
     elif row.interval is not None:
         last = _("the best is taken: no draw")
@@ -187,6 +191,28 @@ def foot(row: Row, table: Waterfall, notes: Sequence[str], width: int, room: int
         lines = [line for line in lines if line is not None]
     noted = [line for part in side_by_side(notes, width) for line in wrapped(part, width)]
     return [*lines, *noted][: max(0, room)]
+
+
+def with_pinned(rows: Sequence[Row], marked: Sequence[tuple[int, Row]], top: int) -> list[tuple[Row, bool]]:
+    """The rows of a window, each with whether it is pinned: it stands elsewhere and is seen all the same.
+
+    Pinned rows take the first or the last places of the window, on the side where they belong.
+
+    Args:
+        rows: What stands in the window.
+        marked: Those to be seen in any case, with their places.
+        top: The place of the first row of the window.
+    """
+    above: list[Row] = []
+    below: list[Row] = []
+    while True:
+        window = rows[len(above) : len(rows) - len(below)]
+        pinned = sorted(((place, row) for place, row in marked if row not in window), key=lambda one: one[0])
+        if len(pinned) == len(above) + len(below):
+            return [(row, row not in window) for row in (*above, *window, *below)]
+        # One that is pinned may cover another.
+        above = [row for place, row in pinned if place < top + len(rows) // 2]
+        below = [row for _, row in pinned[len(above) :]]
 
 
 def notes_of(table: Waterfall, *, given: bool = False) -> list[str]:

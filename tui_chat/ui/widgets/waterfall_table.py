@@ -163,10 +163,9 @@ class WaterfallTable(Painted, can_focus=True):
         if y < n_head:
             self._draw_head(line, table, width, ("name", "setting", "left")[y] if n_head == 3 else ("name", "left")[y])
         elif y < n_head + n_rows:
-            rows = self._rows_on_show()
-            if y - n_head < len(rows):
-                row, pinned = rows[y - n_head]
-                self._draw_row(line, row, table, width, self._top + y - n_head == self._cursor, pinned)
+            n = y - n_head
+            for row, pinned in self._rows_on_show()[n : n + 1]:
+                self._draw_row(line, row, table, width, self._top + n == self._cursor, pinned)
         else:
             self._draw_foot(line, table, y - n_head - n_rows, width)
         return line.strip(width, self.rich_style)
@@ -307,38 +306,16 @@ class WaterfallTable(Painted, can_focus=True):
         return self._marked if table is not None else []
 
     def _rows_on_show(self) -> list[tuple[Row, bool]]:
-        """Those of the window, each with whether it is pinned: a marked row that stands elsewhere, seen all the same.
-
-        Pinned rows stand in the first or the last rows of the window, on the side where they belong. While the table
-        has the focus there are none: the cursor shows what is there.
-        """
+        """Those of the window with the marked ones pinned; none is while the cursor shows what is there."""
         table, n_rows = self._table, self._layout()[1]
         if table is None or n_rows == 0:
             return []
         self._row_at(self._top)
         key = (*self._rows_for, self.has_focus)
-        if key == self._drawn_for:
-            return self._drawn
-        rows, marked = self._rows, [] if self.has_focus else self._marked_rows()[-n_rows:]
-        above: list[Row] = []
-        below: list[Row] = []
-        while True:
-            seen = {row.id for row in rows[len(above) : len(rows) - len(below)]}
-            pinned = [row for row in marked if row.id not in seen]
-            if len(pinned) == len(above) + len(below):
-                break
-            # One that is pinned may cover another.
-            places = {row.id: table.place(row.id, self._order()) for row in pinned}
-            pinned.sort(key=lambda row: places[row.id])
-            above = [row for row in pinned if places[row.id] < self._top + n_rows // 2]
-            below = pinned[len(above) :]
-        window = rows[len(above) : len(rows) - len(below)]
-        self._drawn = [
-            *((row, True) for row in above),
-            *((row, False) for row in window),
-            *((row, True) for row in below),
-        ]
-        self._drawn_for = key
+        if key != self._drawn_for:
+            marked = [] if self.has_focus else self._marked_rows()[-n_rows:]
+            placed = [(table.place(row.id, self._order()), row) for row in marked]
+            self._drawn, self._drawn_for = view.with_pinned(self._rows, placed, self._top), key
         return self._drawn
 
     def _clamp(self) -> None:
