@@ -172,6 +172,17 @@ async def test_retry_adds_a_sibling_and_one_can_go_back() -> None:
         assert len(app.chat.query(UserTurn)) == 1
 
 
+async def test_what_went_well_is_not_said_beside_a_problem() -> None:
+    app = make_app()
+    async with app.run_test(size=NARROW) as pilot:
+        await ready(pilot)
+        await type_in(pilot, "/temp 0.5")
+        await settle(pilot, lambda: "temperature is now" in line_of(app), "the success")
+        await type_in(pilot, "/fork 2")
+        await settle(pilot, lambda: "! problem" in shown(app), "the problem")
+        assert "temperature is now" not in line_of(app)
+
+
 async def test_a_retry_stopped_before_its_first_token_brings_the_answer_back() -> None:
     worker = ScriptedWorker()
     app = make_app(worker)
